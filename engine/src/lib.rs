@@ -1,1 +1,53 @@
-//! Forebay.
+//! Forebay: a thread-per-core io_uring execution engine for services with massive request
+//! concurrency.
+//!
+//! A request is written as straight-line async code. When many concurrent requests make the same
+//! downstream call, the engine merges those calls into one batch, makes the call once, and hands
+//! every request its own answer. One executor is pinned to each core; nothing is shared on the hot
+//! path and nothing is stolen.
+//!
+//! Start with [`Builder`] (declare stages, start shards), [`Stage`] (a downstream call made in
+//! batches) and [`spawn`] (a request). `ARCHITECTURE.md` beside this crate gives the decisions and
+//! their reasons.
+
+mod error;
+mod limits;
+mod runtime;
+mod metrics;
+mod task;
+mod stage;
+mod mesh;
+mod shard;
+mod engine;
+#[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "used by those who ask for `sim`"))]
+mod simulation;
+
+pub use engine::{Builder, CpuChoice, Engine, Handle, Reply, Snapshot, StopReport};
+pub use error::{
+    BridgeError, CallError, Outcome, RequestError, StartError, SubmitError, UnitError,
+};
+pub use limits::Limits;
+pub use metrics::{
+    Distribution, LongPoll, SealCounts, ShardSnapshot, StageLedger, StageSnapshot,
+};
+pub use runtime::affinity::{CpuId, CpuList};
+pub use runtime::bridge::Bridge;
+pub use runtime::pinned::IdlePolicy;
+pub use runtime::preflight;
+pub use runtime::shared::RequestInfo;
+pub use runtime::shared::board::Phase;
+pub use runtime::signal;
+pub use runtime::{ShardId, Time, TurnRecord};
+pub use stage::{
+    Batch, BatchItem, ByKey, Call, Dedup, Kind, Placement, SealReason, Stage, StageOptions,
+    StageRef, Window,
+};
+pub use task::{
+    Remote, Request, RequestOptions, Scope, Sleep, Unit, UnitKey, YieldNow, add_source, now,
+    on_shard, scope, sleep, spawn, yield_now,
+};
+
+pub use futures_lite::future::{try_zip as try_join, zip as join};
+
+#[cfg(feature = "sim")]
+pub use simulation as sim;

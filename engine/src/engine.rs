@@ -1,0 +1,9 @@
+//! Building an engine, talking to it from any thread, and stopping it.
+
+mod builder;
+mod handle;
+mod stop;
+
+pub use builder::{Builder, CpuChoice};
+pub use handle::{Handle, Reply, Snapshot};
+pub use stop::{Engine, StopReport};

@@ -1,0 +1,358 @@
+//! Declaring stages and starting shards.
+
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::handle::Handle;
+use super::stop::Engine;
+use crate::error::StartError;
+use crate::limits::Limits;
+use crate::metrics::ShardSnapshot;
+use crate::runtime::affinity::CpuId;
+use crate::runtime::hosted::Hosted;
+use crate::runtime::pinned::{self, IdlePolicy, ShardSpec};
+use crate::runtime::preflight::{ShardCpus, Wanted, gather, judge};
+use crate::runtime::shared::board::Board;
+use crate::runtime::shared::published::Published;
+use crate::runtime::shared::{Gathering, Outside};
+use crate::runtime::ShardId;
+use crate::runtime::shared::bridges::Bridges;
+use crate::shard::{Factory, Setup, Shard, Shown, erase};
+use crate::stage::{Kind, Ship, Stage, StageCore, StageOptions, StageRef};
+
+/// Which CPUs the shards run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CpuChoice {
+    /// One shard on every CPU this process may use.
+    PerCore,
+    /// So many shards, spread over physical cores first.
+    Count(NonZeroUsize),
+    /// One shard on each of these, in this order.
+    Listed(Vec<usize>),
+}
+
+/// One stage as declared, before any shard exists.
+pub(crate) struct Declared {
+    pub(crate) name: &'static str,
+    pub(crate) options: StageOptions,
+    kind: Kind,
+    shareable: bool,
+    /// Makes the factory of one shard, with the options as they are at the start.
+    make: Box<dyn Fn(StageOptions) -> Factory + Send + Sync>,
+}
+
+/// Declares stages and policies, then starts the shards.
+///
+/// ```no_run
+/// # use forebay::{Batch, Builder, RequestOptions, Stage, StageOptions};
+/// # use std::rc::Rc;
+/// struct Double;
+///
+/// impl Stage for Double {
+///     type Item = u64;
+///     type Key = u64;
+///     type Class = ();
+///     type Value = u64;
+///     type Error = std::convert::Infallible;
+///     fn key(item: &u64) -> u64 { *item }
+///     fn class(_: &u64) {}
+///     async fn run(self: Rc<Self>, batch: Batch<Self>) -> Result<(), Self::Error> {
+///         for item in batch.items() {
+///             item.settle(Ok(item.item() * 2));
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut builder = Builder::new();
+/// let double = builder.stage("double", StageOptions::default(), |_| async { Ok(Double) });
+/// let engine = builder.start()?;
+/// let four = engine.handle().submit(0, RequestOptions::default(), move || async move {
+///     double.call(2).await
+/// })?;
+/// assert_eq!(four.wait()??, 4);
+/// engine.stop(std::time::Duration::from_secs(1));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Builder {
+    cpus: CpuChoice,
+    idle: IdlePolicy,
+    limits: Limits,
+    preempt: Option<Duration>,
+    seed: u64,
+    stages: Vec<Declared>,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.stages.iter().map(|stage| stage.name).collect();
+        write!(f, "Builder({:?}, {:?}, stages {names:?})", self.cpus, self.idle)
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// One shard per core, parking when idle, with the default limits.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            cpus: CpuChoice::PerCore,
+            idle: IdlePolicy::Park,
+            limits: Limits::default(),
+            preempt: None,
+            seed: fastrand::u64(..),
+            stages: Vec::new(),
+        }
+    }
+
+    /// Starts `n_shards` shards, on CPUs chosen by the spread rule.
+    ///
+    /// # Panics
+    ///
+    /// If `n_shards` is 0.
+    pub fn shards(&mut self, n_shards: usize) -> &mut Self {
+        let n_shards = NonZeroUsize::new(n_shards).expect("an engine has at least one shard");
+        self.cpus = CpuChoice::Count(n_shards);
+        self
+    }
+
+    /// Starts one shard on each of these CPUs.
+    pub fn cpus(&mut self, cpus: &[usize]) -> &mut Self {
+        self.cpus = CpuChoice::Listed(cpus.to_vec());
+        self
+    }
+
+    /// How a shard waits when it has nothing to do. Default [`IdlePolicy::Park`].
+    pub fn idle(&mut self, idle: IdlePolicy) -> &mut Self {
+        self.idle = idle;
+        self
+    }
+
+    /// The hard bounds; see [`Limits`].
+    pub fn limits(&mut self, limits: Limits) -> &mut Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Seeds the hash that chooses owners and buckets. Default: another one for each engine, so
+    /// that nobody outside can choose keys that collide.
+    pub fn seed(&mut self, seed: u64) -> &mut Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets the preempt timer of the executor underneath. Only for the test that shows why it is
+    /// long: a short one lets the executor fall asleep with work to do.
+    #[doc(hidden)]
+    pub fn preempt_timer(&mut self, preempt: Duration) -> &mut Self {
+        self.preempt = Some(preempt);
+        self
+    }
+
+    /// Declares a stage. `factory` runs once on every shard and makes that shard's instance; its
+    /// failure is a start error. Stages are ranked in order of declaration: from a batch function
+    /// only later ones may be called.
+    ///
+    /// # Panics
+    ///
+    /// If the name is taken.
+    pub fn stage<S, M, F>(
+        &mut self,
+        name: &'static str,
+        options: StageOptions,
+        factory: M,
+    ) -> StageRef<S>
+    where
+        S: Stage,
+        M: Fn(ShardId) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<S, Box<dyn std::error::Error + Send + Sync>>> + 'static,
+    {
+        self.declare(name, options, factory, None)
+    }
+
+    /// Declares a stage whose calls may be queued on another shard: [`Placement::Owner`] and
+    /// [`Placement::Gather`] become possible.
+    ///
+    /// [`Placement::Owner`]: crate::Placement::Owner
+    /// [`Placement::Gather`]: crate::Placement::Gather
+    ///
+    /// # Panics
+    ///
+    /// If the name is taken.
+    pub fn shared_stage<S, M, F>(
+        &mut self,
+        name: &'static str,
+        options: StageOptions,
+        factory: M,
+    ) -> StageRef<S>
+    where
+        S: Stage,
+        S::Item: Send,
+        S::Value: Send,
+        S::Error: Send + Sync,
+        M: Fn(ShardId) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<S, Box<dyn std::error::Error + Send + Sync>>> + 'static,
+    {
+        self.declare(name, options, factory, Some(Ship::new()))
+    }
+
+    fn declare<S, M, F>(
+        &mut self,
+        name: &'static str,
+        options: StageOptions,
+        factory: M,
+        ship: Option<Ship<S>>,
+    ) -> StageRef<S>
+    where
+        S: Stage,
+        M: Fn(ShardId) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<S, Box<dyn std::error::Error + Send + Sync>>> + 'static,
+    {
+        assert!(self.stages.iter().all(|stage| stage.name != name), "two stages named {name}");
+        let rank = u16::try_from(self.stages.len()).expect("fewer than 65,536 stages");
+        let factory = Arc::new(factory);
+        let make = move |options: StageOptions| -> Factory {
+            let factory = Arc::clone(&factory);
+            Box::new(move |core, rank, names| {
+                Box::pin(async move {
+                    let instance = factory(core.id()).await?;
+                    Ok(erase(StageCore::new(core, rank, names, instance, options, ship)))
+                })
+            })
+        };
+        self.stages.push(Declared {
+            name,
+            options,
+            kind: S::KIND,
+            shareable: ship.is_some(),
+            make: Box::new(make),
+        });
+        StageRef::new(rank)
+    }
+
+    /// The policy of a declared stage, to be changed before the start: how a workload file has
+    /// its say. `None` if there is no stage of that name.
+    pub fn options_mut(&mut self, name: &str) -> Option<&mut StageOptions> {
+        self.stages.iter_mut().find(|stage| stage.name == name).map(|stage| &mut stage.options)
+    }
+
+    /// The names of the declared stages, in order of rank.
+    pub fn stage_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.stages.iter().map(|stage| stage.name)
+    }
+
+    pub(crate) fn check_stages(&self, n_shards: usize) -> Result<(), StartError> {
+        for stage in &self.stages {
+            let problem = stage.options.problem(stage.kind, stage.shareable, n_shards);
+            if let Some(problem) = problem {
+                return Err(StartError::Stage { stage: stage.name, problem });
+            }
+        }
+        Ok(())
+    }
+
+    /// What one shard needs to set itself up.
+    pub(crate) fn setup(
+        &self,
+        done: impl FnOnce(Result<(), StartError>) + Send + 'static,
+    ) -> Setup {
+        Setup {
+            names: self.stage_names().collect(),
+            factories: self.stages.iter().map(|stage| (stage.make)(stage.options.clone())).collect(),
+            done: Box::new(done),
+        }
+    }
+
+    pub(crate) fn hash_seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub(crate) fn limits_ref(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Checks the host, starts every shard, and returns when all of them serve.
+    ///
+    /// # Errors
+    ///
+    /// One [`StartError`]: the host cannot run this, a policy is impossible, a factory failed, or
+    /// a shard did not come up in time. Nothing is left running.
+    pub fn start(self) -> Result<Engine, StartError> {
+        let wanted = Wanted::new(match &self.cpus {
+            CpuChoice::PerCore => ShardCpus::All,
+            CpuChoice::Count(n_shards) => ShardCpus::Count(*n_shards),
+            CpuChoice::Listed(cpus) => ShardCpus::Listed(cpus.iter().copied().map(CpuId).collect()),
+        });
+        let host = judge(&gather(), &wanted)?;
+        let n_shards = host.shards.len();
+        self.check_stages(n_shards)?;
+        let bridges = Bridges::new(host.allowed.clone());
+
+        let epoch = epoch();
+        let outsides: Arc<[Arc<Outside>]> = (0..n_shards)
+            .map(|idx| Outside::new(ShardId::new(idx), self.limits.inbox_max, Arc::clone(&bridges)))
+            .map(Arc::new)
+            .collect();
+        let board = Arc::new(Board::new(n_shards));
+        let snapshots: Vec<Arc<Published<ShardSnapshot>>> =
+            (0..n_shards).map(|_| Arc::default()).collect();
+        let handle = Handle::new(Arc::clone(&outsides), snapshots.clone(), epoch);
+        let mut engine =
+            Engine::new(handle, Arc::clone(&board), bridges, self.limits.clone(), host.clone());
+
+        let failures = Arc::new(Gathering::default());
+        let ends = pinned::lanes(n_shards, self.limits.lane_parcels);
+        for (idx, ends) in ends.into_iter().enumerate() {
+            let shown = Shown {
+                board: Arc::clone(&board),
+                snapshot: Arc::clone(&snapshots[idx]),
+                cpu: Some(host.shards[idx].0),
+            };
+            let spec = ShardSpec {
+                id: ShardId::new(idx),
+                cpu: host.shards[idx],
+                idle: self.idle,
+                preempt: self.preempt,
+                limits: self.limits.clone(),
+                hash_seed: self.seed,
+                epoch,
+                outsides: Arc::clone(&outsides),
+                ends,
+            };
+            let (gathered, failed) = (Arc::clone(&failures), Arc::clone(&failures));
+            let setup = self.setup(move |result| gathered.add(result));
+            let host_shard = move |core| -> Rc<dyn Hosted> { Shard::new(core, shown, setup) };
+            match pinned::start(spec, host_shard, move |error| failed.add(Err(error))) {
+                Ok(thread) => engine.adopt(thread),
+                Err(error) => failures.add(Err(error)),
+            }
+        }
+        match failures.wait(n_shards, self.limits.start_timeout) {
+            Ok(()) => Ok(engine),
+            Err(Some(error)) => {
+                engine.give_up();
+                Err(error)
+            }
+            Err(None) => {
+                let after = self.limits.start_timeout;
+                let shards = engine.give_up();
+                Err(StartError::BarrierTimeout { shards, after })
+            }
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the zero of the engine's clock")]
+fn epoch() -> Instant {
+    Instant::now()
+}
+

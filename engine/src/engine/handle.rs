@@ -1,0 +1,223 @@
+//! The engine as any thread sees it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::error::{RequestError, SubmitError};
+use crate::metrics::ShardSnapshot;
+use crate::runtime::shared::inbox::Refused;
+use crate::runtime::shared::published::Published;
+use crate::runtime::shared::{Control, Message, Outside, RequestInfo};
+use crate::runtime::{ShardId, Time, TurnRecord, nanos};
+use crate::task::{self, RequestOptions};
+
+/// How long a question to a shard may take before the asker goes on without it.
+const ANSWER_WITHIN: Duration = Duration::from_millis(200);
+
+/// The `Send + Sync` handle of an engine. Clones are cheap and stay valid after the engine's end:
+/// everything then answers `Closed` or with the last there was.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    outsides: Arc<[Arc<Outside>]>,
+    snapshots: Arc<[Arc<Published<ShardSnapshot>>]>,
+    epoch: Instant,
+}
+
+/// What a shard last published, and how old that is.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Time since it was published: large when the shard is stalled.
+    pub age: Duration,
+    /// What was published.
+    pub shard: Arc<ShardSnapshot>,
+}
+
+impl Handle {
+    pub(crate) fn new(
+        outsides: Arc<[Arc<Outside>]>,
+        snapshots: Vec<Arc<Published<ShardSnapshot>>>,
+        epoch: Instant,
+    ) -> Self {
+        Self { outsides, snapshots: snapshots.into(), epoch }
+    }
+
+    /// How many shards the engine has.
+    #[must_use]
+    pub fn n_shards(&self) -> usize {
+        self.outsides.len()
+    }
+
+    /// Hands a request to a shard: `start` is called there and its future runs as a request.
+    ///
+    /// Dropping the [`Reply`] does not cancel it.
+    ///
+    /// # Errors
+    ///
+    /// `Full` when `inbox_max` submissions wait there; `Closed` when the shard has ended. A shard
+    /// that refuses the request later says so in the reply.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such shard.
+    #[track_caller]
+    pub fn submit<S, F>(
+        &self,
+        shard: usize,
+        options: RequestOptions,
+        start: S,
+    ) -> Result<Reply<F::Output>, SubmitError>
+    where
+        S: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let job = Box::new(move || {
+            let request = task::spawn(options, async move { start().await });
+            task::forward(request, move |result| {
+                // Nobody waits any more: the reply is not wanted.
+                let _ = sender.send(result);
+            });
+        });
+        match self.outsides[shard].inbox().submit(Message::Submit(job)) {
+            Ok(()) => Ok(Reply { receiver }),
+            Err(Refused::Full(_, depth)) => Err(SubmitError::Full { depth }),
+            Err(Refused::Closed(_)) => Err(SubmitError::Closed),
+        }
+    }
+
+    /// What a shard has counted: asked now, and if it does not answer soon, the last it published.
+    /// `None` before the first publication.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such shard.
+    #[must_use]
+    pub fn snapshot(&self, shard: usize) -> Option<Snapshot> {
+        let published = &self.snapshots[shard];
+        let before = published.get().map(|(at, _)| at);
+        self.outsides[shard].control(Control::Publish);
+        let asked = clock();
+        while self.outsides[shard].is_alive() && clock().duration_since(asked) < ANSWER_WITHIN {
+            if published.get().map(|(at, _)| at) != before {
+                break;
+            }
+            pause();
+        }
+        published.get().map(|(at, shard)| Snapshot { age: self.now().since(at), shard })
+    }
+
+    /// The live requests of a shard, oldest first; empty if it does not answer within 200 ms.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such shard.
+    #[must_use]
+    pub fn requests(&self, shard: usize) -> Vec<RequestInfo> {
+        let (sender, receiver) = oneshot::channel();
+        self.outsides[shard].control(Control::List(sender));
+        receiver.recv_timeout(ANSWER_WITHIN).unwrap_or_default()
+    }
+
+    /// Cancels a live request, by message; one that has ended meanwhile is left alone.
+    pub fn cancel(&self, request: &RequestInfo) {
+        self.outsides[request.shard.index()].control(Control::Cancel(request.id));
+    }
+
+    /// Ends one shard at once, without draining it. What waits for it elsewhere gets `PeerGone`.
+    /// For supervisors that give a shard up, and for tests of those that remain.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such shard.
+    pub fn abandon_shard(&self, shard: usize) {
+        self.outsides[shard].control(Control::Enter(crate::runtime::shared::board::Phase::Gone));
+    }
+
+    /// Makes every shard keep a log of its turns from here on.
+    pub fn record_turns(&self) {
+        for outside in self.outsides.iter() {
+            outside.control(Control::Log(None));
+        }
+    }
+
+    /// Takes the turns recorded so far, of all shards, in the order in which they began.
+    #[must_use]
+    pub fn take_turns(&self) -> Vec<TurnRecord> {
+        let mut turns = Vec::new();
+        for outside in self.outsides.iter() {
+            let (sender, receiver) = oneshot::channel();
+            outside.control(Control::Log(Some(sender)));
+            turns.extend(receiver.recv_timeout(ANSWER_WITHIN).unwrap_or_default());
+        }
+        turns.sort_by_key(|turn| (turn.began, turn.shard));
+        turns
+    }
+
+    pub(crate) fn control_all(&self, control: impl Fn() -> Control) {
+        for outside in self.outsides.iter() {
+            outside.control(control());
+        }
+    }
+
+    pub(crate) fn last_snapshots(&self) -> Vec<Option<Arc<ShardSnapshot>>> {
+        self.snapshots.iter().map(|published| Some(published.get()?.1)).collect()
+    }
+
+    pub(crate) fn alive(&self, shard: ShardId) -> bool {
+        self.outsides[shard.index()].is_alive()
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(nanos(clock().saturating_duration_since(self.epoch)))
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "an ordinary thread's clock, not a shard's")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+#[allow(clippy::disallowed_methods, reason = "an ordinary thread waits for an answer")]
+fn pause() {
+    std::thread::sleep(Duration::from_micros(200));
+}
+
+/// The reply to a submitted request. Await it in any runtime, or [`Reply::wait`] on a thread.
+#[derive(Debug)]
+#[must_use = "the reply tells whether the request failed"]
+pub struct Reply<T> {
+    receiver: oneshot::Receiver<Result<T, RequestError>>,
+}
+
+impl<T> Reply<T> {
+    /// Blocks this thread until the reply is there. Never call it on a shard.
+    ///
+    /// # Errors
+    ///
+    /// The [`RequestError`] the request ended with; `PeerGone` if its shard ended first.
+    pub fn wait(self) -> Result<T, RequestError> {
+        self.receiver.recv().unwrap_or(Err(RequestError::PeerGone))
+    }
+
+    /// Blocks for at most `timeout`; `None` when it was not enough.
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<T, RequestError>> {
+        match self.receiver.recv_timeout(timeout) {
+            Ok(result) => Some(result),
+            Err(oneshot::RecvTimeoutError::Timeout) => None,
+            Err(oneshot::RecvTimeoutError::Disconnected) => Some(Err(RequestError::PeerGone)),
+        }
+    }
+}
+
+impl<T> Future for Reply<T> {
+    type Output = Result<T, RequestError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.receiver)
+            .poll(cx)
+            .map(|received| received.unwrap_or(Err(RequestError::PeerGone)))
+    }
+}

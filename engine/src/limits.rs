@@ -1,0 +1,111 @@
+//! The hard bounds of an engine, each with its reason.
+//!
+//! A limit is fixed when the engine is built and holds for its life; it is what makes memory a
+//! matter of configuration and not of load. Sizes of what depends on several of them are written
+//! as sums of their holders.
+
+use std::time::Duration;
+
+/// Hard bounds of one engine. All are per shard unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Requests alive at once; a further one is refused with `Shed`. Default 262,144: 100,000 live
+    /// requests are a tested case, and a record is 200 bytes.
+    pub requests_max: usize,
+    /// Submissions from other threads that may wait in the inbox. Default 65,536: what a shard
+    /// starts in about 10 ms.
+    pub inbox_max: usize,
+    /// Submissions taken from the inbox in one turn. Default 1,024, so that a burst from outside
+    /// delays ready tasks by less than a slice.
+    pub intake_max: usize,
+    /// Items one shard may have outstanding at each other shard. Default 16,384: 1.5 ms of the
+    /// highest rate measured between two shards.
+    pub credits: usize,
+    /// Parcels a lane holds. Default 1,024: smaller lanes make both ends sleep and wake each other.
+    pub lane_parcels: usize,
+    /// Longest run of ready tasks before the turn looks after everything else, in microseconds.
+    /// Default 100.
+    pub slice_us: u64,
+    /// Longest time between two looks at the executor's own reactor, in microseconds. Default 100;
+    /// a look costs about 5.
+    pub look_us: u64,
+    /// Ready results one poll of a task may take from stages before it yields. Default 128.
+    pub poll_budget: u32,
+    /// How long a request may go on after its deadline before it is cancelled. Default 1 s: time
+    /// enough to answer with what it has.
+    pub grace: Duration,
+    /// How long the shards may take to reach the start barrier. Default 10 s.
+    pub start_timeout: Duration,
+    /// Bytes of locked memory one executor may ask for its own buffers. Default 64 KiB: file
+    /// reads, nothing else, go through them.
+    pub io_memory_bytes: usize,
+    /// Entries of an executor's ring. Default 128.
+    pub ring_entries: usize,
+    /// How long shutdown waits for a bridge's threads. Default 1 s; those still busy are reported.
+    pub bridge_join: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            requests_max: 262_144,
+            inbox_max: 65_536,
+            intake_max: 1_024,
+            credits: 16_384,
+            lane_parcels: 1_024,
+            slice_us: 100,
+            look_us: 100,
+            poll_budget: 128,
+            grace: Duration::from_secs(1),
+            start_timeout: Duration::from_secs(10),
+            io_memory_bytes: 64 << 10,
+            ring_entries: 128,
+            bridge_join: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The longest live glommio timer while work may be pending: it bounds a wrong sleep of the
+/// executor (design rule 2).
+pub(crate) const WAIT_CAP: Duration = Duration::from_millis(10);
+
+/// The longest wait of a shard that has nothing at all to do; the same fence, dearer than it is
+/// worth at 10 ms.
+pub(crate) const IDLE_CAP: Duration = Duration::from_millis(200);
+
+/// A poll longer than this is counted with its spawn site.
+pub(crate) const LONG_POLL: Duration = Duration::from_millis(1);
+
+/// Due timers handed out in one turn, so that a burst of deadlines does not starve ready tasks.
+pub(crate) const TIMERS_PER_TURN: usize = 4_096;
+
+/// Parcels taken from each lane in one turn; a parcel is one turn's traffic of the other side.
+pub(crate) const PARCELS_PER_TURN: usize = 16;
+
+/// How often a busy shard publishes its metrics.
+pub(crate) const PUBLISH_EVERY: Duration = Duration::from_millis(50);
+
+const _: () = assert!(WAIT_CAP.as_nanos() <= 10_000_000, "rule 2 allows at most 10 ms");
+const _: () = assert!(WAIT_CAP.as_nanos() < IDLE_CAP.as_nanos());
+
+impl Limits {
+    /// The limits as lines of text, printed when an engine starts.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        format!(
+            "limits per shard: {} requests, {} submissions waiting ({} a turn), {} items \
+             outstanding per other shard, {} parcels per lane, slice {} us, look {} us, \
+             {} KiB executor buffers, {} ring entries",
+            self.requests_max,
+            self.inbox_max,
+            self.intake_max,
+            self.credits,
+            self.lane_parcels,
+            self.slice_us,
+            self.look_us,
+            self.io_memory_bytes >> 10,
+            self.ring_entries,
+        )
+    }
+}

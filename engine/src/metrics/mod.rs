@@ -1,0 +1,26 @@
+//! What a shard counts: plain cells and histograms, written where the event happens, read in
+//! snapshots.
+
+mod stage;
+mod shard;
+
+pub(crate) use shard::ShardMetrics;
+pub use shard::{LongPoll, ShardSnapshot};
+pub(crate) use stage::StageMetrics;
+pub use stage::{Distribution, SealCounts, StageLedger, StageSnapshot};
+
+use std::cell::Cell;
+
+/// A count that only grows, written by one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(Cell<u64>);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.set(self.0.get() + n);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.get()
+    }
+}

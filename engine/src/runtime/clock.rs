@@ -1,0 +1,46 @@
+//! Time as the engine counts it: nanoseconds since the engine started.
+//!
+//! One epoch for all shards, so that a deadline can cross a lane as a number. Deciding code gets a
+//! [`Time`] and never asks for one; in simulation the number is virtual.
+
+use std::time::Duration;
+
+/// A point in time, in nanoseconds since the engine started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Time(u64);
+
+impl Time {
+    /// The moment the engine started.
+    pub const ZERO: Self = Self(0);
+    /// Later than every moment that will come: no deadline.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// The moment `nanos` nanoseconds after the start.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the start.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The moment `delay` after this one; `NEVER` stays `NEVER`.
+    #[must_use]
+    pub fn after(self, delay: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(delay)))
+    }
+
+    /// Time from `earlier` to this moment, zero if `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A duration in nanoseconds; what does not fit in 64 bits (584 years) is the largest value.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,93 @@
+//! The seam between a shard and what hosts it.
+//!
+//! An enum behind concrete types, not a trait: one copy of everything above, no generic in any
+//! public type, both halves always compiled.
+
+use super::lane::Parcel;
+use super::pinned::PinnedHalf;
+use super::simulated::SimulatedHalf;
+use super::{ShardId, Time};
+
+/// A fault planted on purpose, to show that the simulation finds its like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// An owner loses the reply to another shard's call.
+    ShedReply,
+    /// A shard goes to sleep without looking at its inbox once more.
+    DroppedRecheck,
+    /// A touch does not end the joining of what is in flight.
+    JoinAcrossWrite,
+}
+
+/// What hosts a shard.
+#[derive(Debug)]
+pub(crate) enum Half {
+    Pinned(PinnedHalf),
+    Simulated(SimulatedHalf),
+}
+
+impl Half {
+    /// The time since the engine started.
+    pub(crate) fn now(&self) -> Time {
+        match self {
+            Self::Pinned(half) => half.now(),
+            Self::Simulated(half) => half.now(),
+        }
+    }
+
+    /// The time after one more poll; in simulation a poll takes some.
+    pub(crate) fn after_poll(&self) -> Time {
+        match self {
+            Self::Pinned(half) => half.now(),
+            Self::Simulated(half) => half.after_poll(),
+        }
+    }
+
+    /// Whether a pass must end here; `polled` tasks have run in it for `spent_ns`.
+    pub(crate) fn cuts_pass(&self, polled: usize, over_slice: bool) -> bool {
+        match self {
+            Self::Pinned(_) => over_slice,
+            Self::Simulated(half) => half.cuts_pass(polled, over_slice),
+        }
+    }
+
+    /// Which of the `n_ready` tasks of a pass runs next.
+    pub(crate) fn pick(&self, n_ready: usize) -> usize {
+        match self {
+            Self::Pinned(_) => 0,
+            Self::Simulated(half) => half.pick(n_ready),
+        }
+    }
+
+    /// How many messages the turn takes from its inbox, at most `max`.
+    pub(crate) fn intake(&self, max: usize) -> usize {
+        match self {
+            Self::Pinned(_) => max,
+            Self::Simulated(half) => half.intake(max),
+        }
+    }
+
+    /// Sends a parcel; it comes back when the lane has no room.
+    pub(crate) fn send(&self, to: ShardId, parcel: Parcel) -> Result<(), Parcel> {
+        match self {
+            Self::Pinned(half) => half.send(to, parcel),
+            Self::Simulated(half) => half.send(to, parcel),
+        }
+    }
+
+    /// Whether another shard still answers.
+    pub(crate) fn is_alive(&self, peer: ShardId) -> bool {
+        match self {
+            Self::Pinned(half) => half.is_alive(peer),
+            Self::Simulated(half) => half.is_alive(peer),
+        }
+    }
+
+    /// Whether this fault is planted here; never in a pinned half.
+    pub(crate) fn planted(&self, plant: Plant) -> bool {
+        match self {
+            Self::Pinned(_) => false,
+            Self::Simulated(half) => half.planted(plant),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Files of a pinned shard: glommio's buffered files, through its ring.
+
+use std::io;
+use std::path::Path;
+
+use glommio::io::{BufferedFile, OpenOptions};
+
+/// An open file on a pinned shard.
+#[derive(Debug)]
+pub(crate) struct FileHandle(BufferedFile);
+
+impl FileHandle {
+    pub(crate) async fn open(path: &Path, write: bool) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        if write {
+            options.write(true).create(true);
+        }
+        Ok(Self(options.buffered_open(path).await?))
+    }
+
+    pub(crate) async fn read_at(&self, offset: u64, n_bytes: usize) -> io::Result<Vec<u8>> {
+        Ok(self.0.read_at(offset, n_bytes).await?.to_vec())
+    }
+
+    pub(crate) async fn write_at(&self, bytes: Vec<u8>, offset: u64) -> io::Result<usize> {
+        Ok(self.0.write_at(bytes, offset).await?)
+    }
+
+    pub(crate) async fn sync(&self) -> io::Result<()> {
+        Ok(self.0.fdatasync().await?)
+    }
+
+    pub(crate) async fn close(self) -> io::Result<()> {
+        Ok(self.0.close().await?)
+    }
+}

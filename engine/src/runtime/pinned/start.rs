@@ -1,0 +1,190 @@
+//! Bringing one shard up: its thread, its executor, its lanes, its end.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+use glommio::channels::shared_channel::{
+    ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender, new_bounded,
+};
+use glommio::timer::Timer;
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
+
+use super::driver::{Bell, drive};
+use super::{IdlePolicy, PinnedHalf};
+use crate::error::StartError;
+use crate::limits::Limits;
+use crate::runtime::ShardId;
+use crate::runtime::affinity::{CpuId, allowed_cpus};
+use crate::runtime::core::Core;
+use crate::runtime::half::Half;
+use crate::runtime::hosted::Hosted;
+use crate::runtime::lane::Parcel;
+use crate::runtime::shared::{Control, Outside};
+
+/// The look makes the preempt timer needless; a short one is what sends glommio to sleep wrongly.
+const PREEMPT: Duration = Duration::from_secs(1);
+
+/// Spinning for less than a look's own timer would turn each look into a park.
+const SPIN_MIN: Duration = Duration::from_micros(2);
+
+/// One shard's ends of all lanes, not yet connected.
+pub(crate) struct LaneEnds {
+    out: Vec<Option<SharedSender<Parcel>>>,
+    into: Vec<Option<SharedReceiver<Parcel>>>,
+}
+
+impl std::fmt::Debug for LaneEnds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LaneEnds({})", self.out.len())
+    }
+}
+
+/// One lane per ordered pair of shards, built here and moved in: glommio's own mesh builder shares
+/// an `Rc` between threads.
+pub(crate) fn lanes(n_shards: usize, parcels: usize) -> Vec<LaneEnds> {
+    let empty = || (0..n_shards).map(|_| None).collect();
+    let mut ends: Vec<LaneEnds> =
+        (0..n_shards).map(|_| LaneEnds { out: empty(), into: (0..n_shards).map(|_| None).collect() }).collect();
+    for from in 0..n_shards {
+        for to in (0..n_shards).filter(|to| *to != from) {
+            let (sender, receiver) = new_bounded(parcels);
+            ends[from].out[to] = Some(sender);
+            ends[to].into[from] = Some(receiver);
+        }
+    }
+    ends
+}
+
+/// What a shard's thread is started with.
+#[derive(Debug)]
+pub(crate) struct ShardSpec {
+    pub(crate) id: ShardId,
+    pub(crate) cpu: CpuId,
+    pub(crate) idle: IdlePolicy,
+    pub(crate) preempt: Option<Duration>,
+    pub(crate) limits: Limits,
+    pub(crate) hash_seed: u64,
+    pub(crate) epoch: Instant,
+    pub(crate) outsides: Arc<[Arc<Outside>]>,
+    pub(crate) ends: LaneEnds,
+}
+
+/// Starts the shard's thread. `host` makes the shard around its core, on that thread; `failed` is
+/// told when the thread cannot come up.
+pub(crate) fn start(
+    spec: ShardSpec,
+    host: impl FnOnce(Rc<Core>) -> Rc<dyn Hosted> + Send + 'static,
+    failed: impl FnOnce(StartError) + Send + 'static,
+) -> Result<std::thread::JoinHandle<()>, StartError> {
+    let shard = spec.id;
+    std::thread::Builder::new()
+        .name(format!("forebay-{shard}"))
+        .spawn(move || {
+            let outsides = Arc::clone(&spec.outsides);
+            match executor(&spec) {
+                Ok(executor) => executor.run(live(spec, host, failed)),
+                Err(error) => failed(error),
+            }
+            farewell(shard, &outsides);
+        })
+        .map_err(|source| StartError::Thread { shard, source })
+}
+
+fn executor(spec: &ShardSpec) -> Result<LocalExecutor, StartError> {
+    let spin = match spec.idle {
+        IdlePolicy::Park => SPIN_MIN,
+        IdlePolicy::SpinUs(us) => Duration::from_micros(us).max(SPIN_MIN),
+    };
+    let shard = spec.id;
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(spec.cpu.0))
+        .name("forebay")
+        .io_memory(spec.limits.io_memory_bytes)
+        .ring_depth(spec.limits.ring_entries)
+        .preempt_timer(spec.preempt.unwrap_or(PREEMPT))
+        .spin_before_park(spin)
+        // On the shard's own core the pool would steal what the shard needs.
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .make()
+        .map_err(|error| StartError::Executor { shard, reason: error.to_string() })?;
+    match allowed_cpus() {
+        Ok(cpus) if cpus.len() == 1 && cpus.contains(spec.cpu) => Ok(executor),
+        Ok(found) => Err(StartError::NotPinned { shard, cpu: spec.cpu, found }),
+        Err(error) => Err(StartError::Executor { shard, reason: error.to_string() }),
+    }
+}
+
+async fn live(
+    spec: ShardSpec,
+    host: impl FnOnce(Rc<Core>) -> Rc<dyn Hosted>,
+    failed: impl FnOnce(StartError),
+) {
+    let ShardSpec { id, limits, hash_seed, epoch, outsides, ends, .. } = spec;
+    // The first park in a process registers for membarrier and may take milliseconds: do it now.
+    Timer::new(Duration::from_micros(100)).await;
+    let connecting = connect(ends);
+    let expired = async {
+        Timer::new(limits.start_timeout).await;
+        None
+    };
+    let Some((senders, receivers)) = future::or(async { Some(connecting.await) }, expired).await
+    else {
+        failed(StartError::LanesTimeout { shard: id, after: limits.start_timeout });
+        return;
+    };
+    let outside = Arc::clone(&outsides[id.index()]);
+    let n_shards = outsides.len();
+    let half = Half::Pinned(PinnedHalf { epoch, outsides, lanes: senders });
+    let shard = host(Core::new(id, n_shards, outside, half, limits, hash_seed));
+    let bell = Rc::new(Bell::default());
+    let mut receiving = Vec::new();
+    for receiver in receivers.into_iter().flatten() {
+        let (shard, bell) = (Rc::clone(&shard), Rc::clone(&bell));
+        receiving.push(glommio::spawn_local(async move {
+            while let Some(parcel) = receiver.recv().await {
+                shard.deliver(parcel);
+                bell.ring();
+            }
+        }));
+    }
+    drive(shard, &bell).await;
+    // A receive task left parked would leak, and its lane would never report its end.
+    for task in receiving {
+        task.cancel().await;
+    }
+}
+
+type Connected = (Vec<Option<ConnectedSender<Parcel>>>, Vec<Option<ConnectedReceiver<Parcel>>>);
+
+/// Connects both ends of all lanes at once: one after the other deadlocks.
+async fn connect(ends: LaneEnds) -> Connected {
+    let LaneEnds { out, into } = ends;
+    let connecting: Vec<_> = out
+        .into_iter()
+        .map(|end| glommio::spawn_local(async move { Some(end?.connect().await) }))
+        .collect();
+    let listening: Vec<_> = into
+        .into_iter()
+        .map(|end| glommio::spawn_local(async move { Some(end?.connect().await) }))
+        .collect();
+    let (mut senders, mut receivers) = (Vec::new(), Vec::new());
+    for task in connecting {
+        senders.push(task.await);
+    }
+    for task in listening {
+        receivers.push(task.await);
+    }
+    (senders, receivers)
+}
+
+/// The last act of a shard's thread: nobody waits for it after this.
+fn farewell(shard: ShardId, outsides: &[Arc<Outside>]) {
+    let outside = &outsides[shard.index()];
+    outside.mark_gone();
+    // Tasks woken too late are dropped here, on the thread they belong to.
+    drop(outside.inbox().close());
+    for peer in outsides.iter().filter(|peer| peer.id() != shard) {
+        peer.control(Control::PeerGone);
+    }
+}

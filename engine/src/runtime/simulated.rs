@@ -1,0 +1,115 @@
+//! The simulated half: virtual time, scripted lanes, and a seed that decides what is left open.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::half::Plant;
+use super::lane::Parcel;
+use super::shared::Outside;
+use super::{ShardId, Time};
+
+/// A parcel on its way.
+#[derive(Debug)]
+pub(crate) struct InTransit {
+    pub(crate) due: Time,
+    pub(crate) to: ShardId,
+    pub(crate) parcel: Parcel,
+}
+
+/// What the seed leaves to chance, and how far it may go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chance {
+    /// Longest time a parcel is on its way.
+    pub(crate) lane_delay_ns: u64,
+    /// Longest time one poll takes.
+    pub(crate) poll_ns: u64,
+    /// Whether tasks of a pass run in another order than they became ready.
+    pub(crate) shuffle: bool,
+}
+
+/// What all shards of one simulation share.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) clock: Cell<Time>,
+    pub(crate) rng: RefCell<fastrand::Rng>,
+    /// Parcels on their way, per ordered pair of shards: a lane keeps its order.
+    pub(crate) lanes: RefCell<Vec<VecDeque<InTransit>>>,
+    pub(crate) lane_parcels: usize,
+    pub(crate) chance: Chance,
+    pub(crate) plant: Option<Plant>,
+    /// While set, decides where the pass is cut: the replay of a recorded run.
+    pub(crate) script: Cell<Option<Script>>,
+}
+
+/// What a recorded turn took from outside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Script {
+    pub(crate) polled: usize,
+    pub(crate) messages: usize,
+    pub(crate) passed: Time,
+}
+
+/// One shard's side of the world.
+#[derive(Debug)]
+pub(crate) struct SimulatedHalf {
+    pub(crate) id: ShardId,
+    pub(crate) world: Rc<World>,
+    pub(crate) outsides: Arc<[Arc<Outside>]>,
+}
+
+impl SimulatedHalf {
+    pub(crate) fn now(&self) -> Time {
+        self.world.clock.get()
+    }
+
+    pub(crate) fn after_poll(&self) -> Time {
+        let now = self.now();
+        if let Some(script) = self.world.script.get() {
+            return script.passed.max(now);
+        }
+        let spent = self.world.rng.borrow_mut().u64(0..=self.world.chance.poll_ns);
+        let now = Time::from_nanos(now.as_nanos() + spent);
+        self.world.clock.set(now);
+        now
+    }
+
+    pub(crate) fn cuts_pass(&self, polled: usize, over_slice: bool) -> bool {
+        match self.world.script.get() {
+            Some(script) => polled >= script.polled,
+            None => over_slice,
+        }
+    }
+
+    pub(crate) fn pick(&self, n_ready: usize) -> usize {
+        let shuffle = self.world.chance.shuffle && self.world.script.get().is_none();
+        if shuffle && n_ready > 1 { self.world.rng.borrow_mut().usize(0..n_ready) } else { 0 }
+    }
+
+    pub(crate) fn intake(&self, max: usize) -> usize {
+        self.world.script.get().map_or(max, |script| script.messages)
+    }
+
+    pub(crate) fn send(&self, to: ShardId, parcel: Parcel) -> Result<(), Parcel> {
+        let n_shards = self.outsides.len();
+        let mut lanes = self.world.lanes.borrow_mut();
+        let lane = &mut lanes[self.id.index() * n_shards + to.index()];
+        if lane.len() >= self.world.lane_parcels {
+            return Err(parcel);
+        }
+        let delay = self.world.rng.borrow_mut().u64(0..=self.world.chance.lane_delay_ns);
+        let after = lane.back().map_or(Time::ZERO, |last| last.due);
+        let due = Time::from_nanos(self.now().as_nanos() + delay).max(after);
+        lane.push_back(InTransit { due, to, parcel });
+        Ok(())
+    }
+
+    pub(crate) fn is_alive(&self, peer: ShardId) -> bool {
+        self.outsides[peer.index()].is_alive()
+    }
+
+    pub(crate) fn planted(&self, plant: Plant) -> bool {
+        self.world.plant == Some(plant)
+    }
+}

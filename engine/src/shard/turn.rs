@@ -1,0 +1,224 @@
+//! The turn: one round of a shard, in fixed order.
+//!
+//! ```text
+//!   intake   messages, timers, parcels, sources          (bounded, round-robin over lanes)
+//!   pass     the tasks that were ready when it began     (cut after slice_us, goes on next turn)
+//!   seal     windows that are due; what they sealed runs at once
+//!   send     one parcel to each other shard
+//!   (the net ring will be reaped before the intake and entered after the send)
+//! ```
+//!
+//! The clock is read when the turn begins and after each poll; decisions use the reading of the
+//! turn's begin during the pass, and of the pass's end after it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Shard;
+use super::intake::Taken;
+use crate::limits::PUBLISH_EVERY;
+use crate::runtime::hosted::{Next, TurnRecord};
+use crate::runtime::lane::Envelope;
+use crate::runtime::shared::board::Phase;
+use crate::runtime::{ShardId, Time};
+use crate::stage::TurnView;
+
+impl Shard {
+    /// Runs one turn; this shard is the current one of the thread.
+    pub(super) fn run_turn(&self) -> Next {
+        let began = self.core.read_clock();
+        let taken = self.take_in();
+        let polled = self.run_pass(began);
+        let passed = self.core.read_clock();
+        let (sealed, ask_again) = self.seal();
+        let sent = self.send_parcels();
+        self.metrics.turns.add(1);
+        self.log_turn(began, passed, &taken, polled, &sealed);
+        if self.step_phase() {
+            self.publish();
+            return Next::Ended;
+        }
+        let worked = polled > 0 || !sealed.is_empty() || sent || taken.anything();
+        if worked {
+            self.metrics.count_busy(self.core.half().now().since(began));
+            if passed >= self.publish_at.get() {
+                self.publish();
+            }
+        }
+        self.next(ask_again.min(taken.next_source))
+    }
+
+    /// Runs the tasks of the pass until it is over or the slice is.
+    fn run_pass(&self, began: Time) -> usize {
+        let ready = self.core.ready();
+        if self.pass_left.get() == 0 {
+            self.core.begin_pass();
+            self.pass_left.set(ready.len());
+        }
+        let slice = Duration::from_micros(self.core.limits().slice_us);
+        let (mut polled, mut before, mut cut) = (0, began, false);
+        while self.pass_left.get() > 0 && !cut {
+            let idx = self.core.half().pick(self.pass_left.get());
+            if idx > 0 {
+                ready.bring_forward(idx);
+            }
+            let Some(task) = ready.pop() else { break };
+            self.pass_left.set(self.pass_left.get() - 1);
+            before = self.poll(task, before);
+            polled += 1;
+            cut = self.core.half().cuts_pass(polled, before.since(began) >= slice);
+        }
+        if self.pass_left.get() == 0 || ready.is_empty() {
+            self.pass_left.set(0);
+            self.completed_pass.set(self.core.pass());
+        }
+        polled
+    }
+
+    /// Polls one task and books how long it took.
+    fn poll(&self, task: crate::runtime::ready::Runnable, before: Time) -> Time {
+        let site = *task.metadata();
+        task.run();
+        let after = self.core.half().after_poll();
+        self.metrics.polls.add(1);
+        self.metrics.count_poll(site, after.since(before));
+        after
+    }
+
+    /// Seals what is due and runs what was sealed, once. Gives the batches formed, and when a
+    /// stage wants to be asked again.
+    fn seal(&self) -> (Vec<(usize, usize)>, Time) {
+        let stages = self.stages.borrow().clone();
+        let ready = self.core.ready();
+        let turn = TurnView {
+            ready_empty: ready.is_empty(),
+            completed_pass: self.completed_pass.get(),
+            live_requests: self.tasks.live(),
+        };
+        let (mut sealed, mut ask_again) = (Vec::new(), Time::NEVER);
+        let logging = self.log.borrow().is_some();
+        for (rank, stage) in stages.iter().enumerate() {
+            if !stage.has_queued() {
+                continue;
+            }
+            let items = stage.metrics().items();
+            ask_again = ask_again.min(Rc::clone(stage).seal(&turn));
+            let formed = stage.metrics().items() - items;
+            if formed > 0 && logging {
+                sealed.push((rank, usize::try_from(formed).unwrap_or(usize::MAX)));
+            }
+        }
+        // Batches were put before whatever was ready; settling may have added behind.
+        let mut clock = self.core.now();
+        for _ in 0..self.core.take_sealed() {
+            let Some(batch) = ready.pop() else { break };
+            clock = self.poll(batch, clock);
+        }
+        (sealed, ask_again)
+    }
+
+    /// Sends what the turn has collected: one parcel to each other shard.
+    fn send_parcels(&self) -> bool {
+        let stages = self.stages.borrow().clone();
+        let mut sent = false;
+        let peers: Vec<ShardId> = self.mesh.peers().collect();
+        for peer in peers {
+            let (mut envelopes, waiting) = split_by_credit(
+                self.core.outbox().take(peer),
+                self.mesh.credits(peer),
+            );
+            let mut credits =
+                self.mesh.credits(peer) - envelopes.iter().map(Envelope::credits).sum::<usize>();
+            for stage in stages.iter() {
+                envelopes.extend(stage.take_replies(peer));
+                envelopes.extend(stage.take_cancels(peer));
+                if let Some(calls) = stage.take_calls(peer, credits) {
+                    credits -= calls.credits();
+                    envelopes.push(calls);
+                }
+            }
+            if !waiting.is_empty() {
+                self.core.outbox().put_back(peer, waiting);
+            }
+            if self.mesh.send(peer, envelopes) {
+                self.metrics.parcels_sent.add(1);
+                sent = true;
+            }
+        }
+        sent | self.answer_to_self()
+    }
+
+    /// Requests and replies a shard has posted to itself: the same envelopes, without a lane.
+    fn answer_to_self(&self) -> bool {
+        let envelopes = self.core.outbox().take(self.id());
+        let any = !envelopes.is_empty();
+        for envelope in envelopes {
+            self.open(self.id(), envelope);
+        }
+        any
+    }
+
+    fn next(&self, wanted: Time) -> Next {
+        let more = !self.core.ready().is_empty()
+            || self.pass_left.get() > 0
+            || self.mesh.has_incoming()
+            || self.mesh.has_held()
+            || self.core.outside().inbox().is_pending();
+        if more {
+            return Next::Again;
+        }
+        let until = wanted.min(self.core.next_due().unwrap_or(Time::NEVER));
+        if until <= self.core.now() {
+            return Next::Again;
+        }
+        let pending = self.tasks.live() > 0
+            || self.core.timers() > 0
+            || self.phase.get() != Phase::Running
+            || self.stages.borrow().iter().any(|stage| stage.has_queued());
+        Next::Wait { until, pending }
+    }
+
+    pub(super) fn publish(&self) {
+        let now = self.core.now();
+        self.publish_at.set(now.after(PUBLISH_EVERY));
+        self.shown.snapshot.put(now, self.snapshot());
+    }
+
+    fn log_turn(
+        &self,
+        began: Time,
+        passed: Time,
+        taken: &Taken,
+        polled: usize,
+        sealed: &[(usize, usize)],
+    ) {
+        if let Some(log) = &mut *self.log.borrow_mut() {
+            log.push(TurnRecord {
+                shard: self.id(),
+                began,
+                passed,
+                messages: taken.messages,
+                parcels: taken.parcels.clone(),
+                polled,
+                fired: taken.fired,
+                sealed: sealed.to_vec(),
+                live: self.tasks.live(),
+            });
+        }
+    }
+}
+
+/// Parts envelopes into those that may leave with `credits` and those that wait, in order.
+fn split_by_credit(envelopes: Vec<Envelope>, credits: usize) -> (Vec<Envelope>, Vec<Envelope>) {
+    let mut left = credits;
+    let (mut leaving, mut waiting) = (Vec::new(), Vec::new());
+    for envelope in envelopes {
+        if envelope.credits() <= left {
+            left -= envelope.credits();
+            leaving.push(envelope);
+        } else {
+            waiting.push(envelope);
+        }
+    }
+    (leaving, waiting)
+}

@@ -1,0 +1,260 @@
+//! Forming batches and running them: the part of a stage that only the turn calls.
+//!
+//! A batch is formed late: first the permit, then the items that are alive at that moment. So
+//! items go on joining while the downstream is busy, and cancelled or expired ones never leave.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use slotmap::{Key, KeyData, new_key_type};
+
+use super::any::TurnView;
+use super::batch::{Batch, Cut, Entry, Flight};
+use super::index::Place;
+use super::queue::{ClassView, Queued};
+use super::slots::StageCore;
+use super::window::{QueueView, SealReason, Verdict};
+use super::{Dedup, Stage};
+use crate::error::{CallError, Outcome};
+use crate::runtime::core::{Context, Due};
+use crate::runtime::guard::{Guarded, Panicked, contain};
+use crate::runtime::Time;
+
+new_key_type! { pub(super) struct FlightKey; }
+
+/// How a run came to its end.
+enum Ended<E> {
+    Returned(Result<(), E>),
+    Panicked,
+    Cut(Cut),
+}
+
+impl<S: Stage> StageCore<S> {
+    /// Forms every batch whose window seals and that has a permit; tells when to ask again.
+    pub(super) fn seal_due(self: &Rc<Self>, turn: &TurnView) -> Time {
+        let mut classes = Vec::new();
+        self.queue.borrow().views(&mut classes);
+        let mut ask_again = Time::NEVER;
+        for class in classes {
+            let mut view = Some(class);
+            while let Some(class) = view {
+                match self.options.window.decide(&self.view(&class, turn)) {
+                    Verdict::Hold(until) => {
+                        ask_again = ask_again.min(until);
+                        break;
+                    }
+                    Verdict::Seal(_) if !self.may_open(&class) => {
+                        let opens = self.permits.borrow().opens_at(class.oldest_admitted);
+                        ask_again = ask_again.min(opens.unwrap_or(Time::NEVER));
+                        break;
+                    }
+                    Verdict::Seal(reason) => self.dispatch(&class, reason),
+                }
+                view = self.queue.borrow().view(class.lane);
+            }
+        }
+        ask_again
+    }
+
+    fn view(&self, class: &ClassView, turn: &TurnView) -> QueueView {
+        QueueView {
+            now: self.core.now(),
+            oldest_admitted: class.oldest_admitted,
+            oldest_saw_pass: class.oldest_pass < turn.completed_pass,
+            ready_empty: turn.ready_empty,
+            joinable: turn.live_requests > self.slots.borrow().len(),
+            full: self.is_full(class),
+            closing: self.closed.get(),
+        }
+    }
+
+    fn is_full(&self, class: &ClassView) -> bool {
+        class.n_items >= self.options.items_max || class.weight >= self.options.weight_max
+    }
+
+    fn may_open(&self, class: &ClassView) -> bool {
+        let waited = self.core.now().since(class.oldest_admitted);
+        self.permits.borrow().may_open(class.n_items, waited, self.is_full(class))
+    }
+
+    fn dispatch(self: &Rc<Self>, class: &ClassView, reason: SealReason) {
+        let (sealed, expired) = self.take_items(class);
+        for queued in expired {
+            self.settle_unsent(queued);
+        }
+        if sealed.is_empty() {
+            return;
+        }
+        let flight = self.fly(sealed);
+        self.metrics.count_seal(reason, flight.entries.len());
+        self.metrics.book_permits(self.core.now(), self.permits.borrow().out());
+        self.permits.borrow_mut().open(flight.entries.len());
+        self.core.spawn_first(std::panic::Location::caller(), run(flight)).detach();
+    }
+
+    /// Takes the oldest items of a class, as many as one batch holds, apart from those whose last
+    /// waiter's deadline has passed.
+    fn take_items(&self, class: &ClassView) -> (Sealed<S>, Vec<Queued<S>>) {
+        let now = self.core.now();
+        let mut queue = self.queue.borrow_mut();
+        let shared = queue.class(class.lane).expect("a lane with items has its class");
+        let mut sealed = Sealed {
+            class: shared,
+            items: Vec::with_capacity(class.n_items.min(self.options.items_max)),
+        };
+        let (mut expired, mut weight) = (Vec::new(), 0_u64);
+        while let Some((key, item_weight)) = queue.head(class.lane) {
+            let heavier = weight.saturating_add(item_weight);
+            let fits = sealed.items.is_empty() || heavier <= self.options.weight_max;
+            if sealed.items.len() == self.options.items_max || !fits {
+                break;
+            }
+            let (queued, last) = queue.remove(key).expect("the head of a lane stands");
+            if queued.deadline <= now {
+                expired.push(queued);
+            } else {
+                weight = heavier;
+                sealed.items.push((Place::Queued(key), queued));
+            }
+            if last.is_some() {
+                break;
+            }
+        }
+        queue.rotate(class.lane);
+        (sealed, expired)
+    }
+
+    fn settle_unsent(&self, queued: Queued<S>) {
+        let Queued { waiters, item, .. } = queued;
+        for slot in waiters.first.into_iter().chain(waiters.more) {
+            self.settle(slot, Err(CallError::Expired(Outcome::NotSent)));
+        }
+        contain(|| drop(item));
+    }
+
+    /// Makes a flight of what was sealed.
+    fn fly(self: &Rc<Self>, sealed: Sealed<S>) -> Rc<Flight<S>> {
+        let now = self.core.now();
+        let mut deadline = Time::ZERO;
+        let mut places = Vec::new();
+        let mut entries = Vec::with_capacity(sealed.items.len());
+        for (place, queued) in sealed.items {
+            deadline = deadline.max(queued.deadline);
+            self.metrics.wait_ns.record(now.since(queued.admitted));
+            if let Some(hash) = queued.hash {
+                places.push((hash, place, entries.len()));
+            }
+            entries.push(Entry {
+                item: queued.item,
+                waiters: queued.waiters.into(),
+                hash: queued.hash,
+                settled: false.into(),
+            });
+        }
+        let unsettled = entries.len().into();
+        let mut flights = self.flights.borrow_mut();
+        let key = flights.insert_with_key(|key| {
+            let batch = key.data().as_ffi();
+            let due = Due::Batch { rank: self.rank, batch };
+            Rc::new(Flight {
+                stage: Rc::clone(self),
+                key,
+                entries,
+                class: sealed.class,
+                deadline,
+                sent: now,
+                unsettled,
+                cut: None.into(),
+                task: None.into(),
+                timer: Some(self.core.arm(now.after(self.options.run_max), due)).into(),
+            })
+        });
+        let mut index = self.index.borrow_mut();
+        for (hash, place, idx) in places {
+            if self.options.dedup == Dedup::InFlight {
+                index.relocate(hash, place, Place::InFlight(key, idx));
+            } else {
+                index.remove(hash, place);
+            }
+        }
+        Rc::clone(&flights[key])
+    }
+
+    /// A batch has run for as long as it may.
+    pub(super) fn overrun_flight(&self, batch: u64) {
+        let key = FlightKey::from(KeyData::from_ffi(batch));
+        let flight = self.flights.borrow().get(key).cloned();
+        if let Some(flight) = flight {
+            flight.timer.set(None);
+            flight.cut(Cut::Overrun);
+        }
+    }
+
+    /// The run has ended: the permit returns, what it left unsettled settles.
+    fn land(&self, flight: &Flight<S>, ended: Ended<S::Error>) {
+        let now = self.core.now();
+        self.flights.borrow_mut().remove(flight.key);
+        if let Some(timer) = flight.timer.take() {
+            self.core.disarm(timer);
+        }
+        let ran = now.since(flight.sent);
+        self.metrics.book_permits(now, self.permits.borrow().out());
+        self.permits.borrow_mut().give_back(now, ran);
+        self.metrics.run_ns.record(ran);
+        let error = match ended {
+            Ended::Returned(Ok(())) => CallError::Missing,
+            Ended::Returned(Err(error)) => CallError::Batch(Arc::new(error)),
+            Ended::Panicked => CallError::Panicked,
+            Ended::Cut(Cut::Overrun) => CallError::Expired(Outcome::Unknown),
+            Ended::Cut(Cut::Closed) => CallError::Closed(Outcome::Unknown),
+        };
+        let cut = flight.cut.get().is_some();
+        if flight.unsettled.get() > 0 {
+            flight.settle_rest(&error);
+        }
+        if cut {
+            self.metrics.abandoned.add(1);
+            contain(|| self.instance.on_abandon());
+        }
+    }
+}
+
+struct Sealed<S: Stage> {
+    class: Rc<S::Class>,
+    items: Vec<(Place, Queued<S>)>,
+}
+
+impl<S: Stage> Sealed<S> {
+    fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+/// The task of one batch.
+async fn run<S: Stage>(flight: Rc<Flight<S>>) {
+    let stage = Rc::clone(&flight.stage);
+    let context =
+        Context { request: 0, unit: 0, floor: stage.rank + 1, deadline: flight.deadline };
+    let (instance, batch) = (Rc::clone(&stage.instance), Batch::new(Rc::clone(&flight)));
+    let mut body = pin!(Guarded::new(context, async move { instance.run(batch).await }));
+    let ended = std::future::poll_fn(|cx| {
+        if flight.task.borrow().is_none() {
+            flight.task.replace(Some(cx.waker().clone()));
+        }
+        if let Some(cut) = flight.cut.get() {
+            body.as_mut().end();
+            return Poll::Ready(Ended::Cut(cut));
+        }
+        body.as_mut().poll(cx).map(|outcome| match outcome {
+            Ok(result) => Ended::Returned(result),
+            Err(Panicked) => Ended::Panicked,
+        })
+    })
+    .await;
+    stage.land(&flight, ended);
+    // The items go last and contained: their drop is user code.
+    flight.task.take();
+    contain(|| drop(flight));
+}

@@ -1,0 +1,156 @@
+//! Stages: a bounded queue, a window, permits and a batch function.
+//!
+//! ```text
+//!            admit                    seal                        settle
+//!   call ──▶ slot ─▶ queue ─(window)─▶ flight ─▶ batch function ──▶ slot ─▶ caller
+//!             │  dedup: equal keys       │ permit                    │
+//!             └─ other shard owns the key: lane there ─▶ its queue   └─ lane back
+//! ```
+//!
+//! A call, its cancellation and its settling only change state; the turn alone forms batches and
+//! starts them. User code (`Hash`, `Eq`, `Clone`, `Drop`, wakers) never runs while the stage's
+//! state is borrowed.
+
+mod options;
+mod window;
+mod permits;
+mod queue;
+mod index;
+mod slots;
+mod call;
+mod batch;
+mod dispatch;
+mod remote;
+mod any;
+
+use std::cell::RefCell;
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+pub(crate) use any::{AnyStage, TurnView};
+pub use batch::{Batch, BatchItem, ByKey};
+pub use call::Call;
+pub use options::{Dedup, Kind, Placement, StageOptions};
+pub(crate) use remote::Ship;
+pub(crate) use slots::StageCore;
+pub use window::{SealReason, Window};
+
+use crate::runtime::ShardId;
+
+/// A downstream call that is made in batches: what one call asks, and how a batch of them is done.
+///
+/// One instance per shard. Nothing need be `Send` unless the stage is declared as shared.
+pub trait Stage: Sized + 'static {
+    /// What one call asks.
+    type Item: 'static;
+    /// What routes a call to its owner shard and tells equal calls.
+    type Key: Hash + Eq + Clone + 'static;
+    /// A batch never mixes classes; `()` where all may mix.
+    type Class: Hash + Eq + 'static;
+    /// What a call gives; every waiter of a shared item gets a clone.
+    type Value: Clone + 'static;
+    /// What the downstream's failures are.
+    type Error: 'static;
+
+    /// What the engine may do with equal keys. The default is the safe one.
+    const KIND: Kind = Kind::Write;
+
+    /// The key of an item.
+    fn key(item: &Self::Item) -> Self::Key;
+
+    /// The class of an item.
+    fn class(item: &Self::Item) -> Self::Class;
+
+    /// What the item counts for against `weight_max`.
+    fn weight(_item: &Self::Item) -> u64 {
+        1
+    }
+
+    /// Makes the downstream call for a whole batch and settles its items, in any order.
+    ///
+    /// An error fails what is not yet settled, a panic likewise; what is unsettled after `Ok` gets
+    /// `Missing`. It runs in the batch's own scope: [`Batch::deadline`] is its deadline, and only
+    /// stages declared later may be called. After `run_max` it is dropped where it awaits.
+    fn run(
+        self: Rc<Self>,
+        batch: Batch<Self>,
+    ) -> impl Future<Output = Result<(), Self::Error>>;
+
+    /// Called after a batch of this stage was dropped unfinished, so that a connection in an
+    /// unknown state can be given up.
+    fn on_abandon(&self) {}
+}
+
+/// Names a declared stage; works on every shard of its engine.
+pub struct StageRef<S> {
+    pub(crate) rank: u16,
+    stage: PhantomData<fn() -> S>,
+}
+
+impl<S> Clone for StageRef<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for StageRef<S> {}
+
+impl<S> std::fmt::Debug for StageRef<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StageRef({})", self.rank)
+    }
+}
+
+impl<S: Stage> StageRef<S> {
+    pub(crate) fn new(rank: u16) -> Self {
+        Self { rank, stage: PhantomData }
+    }
+
+    /// Calls the stage with one item; see [`Call`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a shard, or on a shard of another engine.
+    #[must_use = "a call is made when it is awaited"]
+    pub fn call(&self, item: S::Item) -> Call<S> {
+        Call::new(self.on_current_shard(), item)
+    }
+
+    /// Ends the joining of whatever was dispatched for `key` before this moment: a read after a
+    /// write must not share the answer of a read from before it. Call it where the write is
+    /// known to be done, on the shard that owns the key.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a shard, or on a shard of another engine.
+    pub fn touch(&self, key: &S::Key) {
+        self.on_current_shard().touch(key);
+    }
+
+    /// The shard whose queue a call with `key` made here goes to.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a shard, or on a shard of another engine.
+    #[must_use]
+    pub fn owner(&self, key: &S::Key) -> ShardId {
+        self.on_current_shard().owner(key)
+    }
+
+    fn on_current_shard(&self) -> Rc<StageCore<S>> {
+        STAGES
+            .with(|stages| stages.borrow().get(usize::from(self.rank)).cloned())
+            .and_then(|stage| stage.as_any().downcast::<StageCore<S>>().ok())
+            .expect("a stage is called on a shard of the engine that declared it")
+    }
+}
+
+thread_local! {
+    static STAGES: RefCell<Rc<[Rc<dyn AnyStage>]>> = RefCell::new(Rc::new([]));
+}
+
+/// Makes these the stages of the current shard and gives those that were before.
+pub(crate) fn swap_current(stages: Rc<[Rc<dyn AnyStage>]>) -> Rc<[Rc<dyn AnyStage>]> {
+    STAGES.with(|current| std::mem::replace(&mut *current.borrow_mut(), stages))
+}

@@ -1,0 +1,133 @@
+//! How many batches are in flight: pure counting, and the rule for opening one more.
+//!
+//! The first permit opens whenever the window seals. A further one opens only when it earns its
+//! batch: the queue has reached half of the last batch, or its oldest item has waited as long as a
+//! permit takes to come back on average. Natural batching without this opens every permit with a
+//! small batch each: a peer that does makes 50 keys a batch where 113 were possible.
+
+use std::time::Duration;
+
+use crate::runtime::Time;
+
+/// A mean older than this many of itself is no evidence about the downstream any more.
+const STALE_AFTER: u32 = 20;
+const STALE_MIN: Duration = Duration::from_millis(20);
+
+/// The permits of one stage on one shard.
+#[derive(Debug)]
+pub(crate) struct Permits {
+    max: usize,
+    out: usize,
+    last_batch: usize,
+    run: RunMean,
+}
+
+impl Permits {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, out: 0, last_batch: 0, run: RunMean::default() }
+    }
+
+    /// Whether a batch may be formed now from a queue of `depth` items.
+    pub(crate) fn may_open(&self, depth: usize, oldest_wait: Duration, full: bool) -> bool {
+        if self.out == 0 || self.out >= self.max || full {
+            return self.out < self.max;
+        }
+        depth * 2 >= self.last_batch || oldest_wait >= self.fair_wait()
+    }
+
+    /// When the wait of the oldest item alone earns a further permit; `None` while none is free.
+    pub(crate) fn opens_at(&self, oldest_admitted: Time) -> Option<Time> {
+        (self.out < self.max).then(|| oldest_admitted.after(self.fair_wait()))
+    }
+
+    /// How long a permit takes to come back on average, with all of them out.
+    fn fair_wait(&self) -> Duration {
+        self.run.mean / u32::try_from(self.max).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn open(&mut self, n_items: usize) {
+        debug_assert!(self.out < self.max, "{} permits out of {}", self.out, self.max);
+        self.out += 1;
+        self.last_batch = n_items;
+    }
+
+    pub(crate) fn give_back(&mut self, now: Time, run: Duration) {
+        debug_assert!(self.out > 0, "a permit comes back once");
+        self.out -= 1;
+        self.run.record(now, run);
+    }
+
+    pub(crate) fn out(&self) -> usize {
+        self.out
+    }
+
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// What a batch is expected to take; zero when nothing recent is known, so that a downstream
+    /// that has recovered is tried again.
+    pub(crate) fn expected_run(&self, now: Time) -> Duration {
+        let horizon = (self.run.mean * STALE_AFTER).max(STALE_MIN);
+        if now.since(self.run.at) > horizon { Duration::ZERO } else { self.run.mean }
+    }
+}
+
+/// An exponentially weighted mean of run times; each new one counts for an eighth, as in the
+/// round-trip estimate of RFC 6298.
+#[derive(Debug, Default)]
+struct RunMean {
+    mean: Duration,
+    at: Time,
+}
+
+impl RunMean {
+    fn record(&mut self, now: Time, run: Duration) {
+        self.mean = if self.mean.is_zero() { run } else { self.mean - self.mean / 8 + run / 8 };
+        self.at = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn busy(max: usize, batches: &[usize]) -> Permits {
+        let mut permits = Permits::new(max);
+        permits.open(1);
+        permits.give_back(Time::from_nanos(1_000_000), MS * 4);
+        for n_items in batches {
+            permits.open(*n_items);
+        }
+        permits
+    }
+
+    #[test]
+    fn the_first_permit_opens_for_a_single_item() {
+        assert!(busy(4, &[]).may_open(1, Duration::ZERO, false));
+    }
+
+    #[test]
+    fn a_further_permit_opens_for_half_a_batch_or_a_fair_wait_or_a_full_one() {
+        let permits = busy(4, &[100]);
+        assert!(!permits.may_open(49, Duration::ZERO, false));
+        assert!(permits.may_open(50, Duration::ZERO, false));
+        assert!(permits.may_open(1, MS, false), "4 ms over 4 permits");
+        assert!(permits.may_open(1, Duration::ZERO, true));
+    }
+
+    #[test]
+    fn none_opens_when_all_are_out() {
+        assert!(!busy(2, &[1, 1]).may_open(1_000, MS * 1_000, true));
+    }
+
+    #[test]
+    fn the_expected_run_is_forgotten_so_that_a_downstream_is_tried_again() {
+        let permits = busy(1, &[]);
+        let last = Time::from_nanos(1_000_000);
+        assert_eq!(permits.expected_run(last.after(MS)), MS * 4);
+        assert_eq!(permits.expected_run(last.after(MS * 81)), Duration::ZERO);
+    }
+}

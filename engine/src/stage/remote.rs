@@ -1,0 +1,364 @@
+//! Calls that another shard owns: the way out, the far side, the way back.
+//!
+//! ```text
+//!   origin: slot ─▶ outgoing ─(credit)─▶ lane ─▶ owner: slot{Remote} ─▶ queue ─▶ batch
+//!   origin: slot ◀─────── lane ◀── replies ◀──────────── settle ◀───────────────┘
+//! ```
+//!
+//! Only the origin may refuse, before an item leaves. What has left is bounded by credits, so the
+//! owner takes it whatever its queue holds, and answers every item once, cancelled ones included.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use hashbrown::HashMap;
+use slotmap::{Key, KeyData};
+
+use super::slots::{Admission, Reply, Slot, SlotKey, StageCore, Standing, Waiter};
+use super::{Placement, Stage};
+use crate::error::{CallError, Outcome};
+use crate::runtime::guard::contain;
+use crate::runtime::half::Half;
+use crate::runtime::lane::Envelope;
+use crate::runtime::{ShardId, Time};
+
+/// One call on its way to its owner.
+pub(crate) struct RemoteCall<S: Stage> {
+    token: u64,
+    item: S::Item,
+    deadline: Time,
+    joins: bool,
+}
+
+/// One outcome on its way back.
+pub(crate) struct RemoteReply<S: Stage> {
+    token: u64,
+    reply: Reply<S>,
+}
+
+/// How a stage's calls are made into something that may cross threads. Only stages whose types
+/// are `Send` have one; it is made where that is known.
+pub(crate) struct Ship<S: Stage> {
+    calls: fn(Vec<RemoteCall<S>>) -> Box<dyn Any + Send>,
+    replies: fn(Vec<RemoteReply<S>>) -> Box<dyn Any + Send>,
+}
+
+impl<S: Stage> Clone for Ship<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: Stage> Copy for Ship<S> {}
+
+impl<S: Stage> fmt::Debug for Ship<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ship")
+    }
+}
+
+impl<S: Stage> Ship<S>
+where
+    S::Item: Send,
+    S::Value: Send,
+    S::Error: Send + Sync,
+{
+    pub(crate) fn new() -> Self {
+        Self { calls: |calls| Box::new(calls), replies: |replies| Box::new(replies) }
+    }
+}
+
+/// What waits to cross to one other shard.
+struct Lane<S: Stage> {
+    calls: Vec<RemoteCall<S>>,
+    /// Calls among them whose slot has left or settled meanwhile.
+    stale: usize,
+    replies: Vec<RemoteReply<S>>,
+    cancels: Vec<u64>,
+    /// The owner's queue was full when it last replied.
+    pressed: bool,
+    /// Items that are with the owner.
+    away: usize,
+}
+
+impl<S: Stage> Default for Lane<S> {
+    fn default() -> Self {
+        Self {
+            calls: Vec::new(),
+            stale: 0,
+            replies: Vec::new(),
+            cancels: Vec::new(),
+            pressed: false,
+            away: 0,
+        }
+    }
+}
+
+/// The crossing side of one stage on one shard.
+pub(super) struct Crossing<S: Stage> {
+    ship: Option<Ship<S>>,
+    lanes: RefCell<Vec<Lane<S>>>,
+    /// Live calls that wait to leave, over all lanes.
+    outgoing: Cell<usize>,
+    /// Slots here that answer to other shards.
+    guests: RefCell<HashMap<(ShardId, u64), SlotKey, foldhash::fast::FixedState>>,
+}
+
+impl<S: Stage> Crossing<S> {
+    pub(super) fn new(n_shards: usize, ship: Option<Ship<S>>) -> Self {
+        Self {
+            ship,
+            lanes: RefCell::new((0..n_shards).map(|_| Lane::default()).collect()),
+            outgoing: Cell::new(0),
+            guests: RefCell::default(),
+        }
+    }
+
+    pub(super) fn outgoing(&self) -> usize {
+        self.outgoing.get()
+    }
+
+    /// Whether calls for `owner` are refused before they leave.
+    pub(super) fn refusal<E>(&self, owner: ShardId, half: &Half) -> Option<CallError<E>> {
+        if !half.is_alive(owner) {
+            return Some(CallError::PeerGone(Outcome::NotSent));
+        }
+        let lanes = self.lanes.borrow();
+        let lane = &lanes[owner.index()];
+        // With nothing away no reply could lift the pressure: one call goes to ask.
+        let shed = lane.pressed && lane.away > 0;
+        shed.then_some(CallError::Shed { depth: lane.away })
+    }
+
+    pub(super) fn reply(&self, origin: ShardId, token: u64, reply: Reply<S>) {
+        self.guests.borrow_mut().remove(&(origin, token));
+        self.lanes.borrow_mut()[origin.index()].replies.push(RemoteReply { token, reply });
+    }
+
+    pub(super) fn cancel(&self, owner: ShardId, token: u64) {
+        self.lanes.borrow_mut()[owner.index()].cancels.push(token);
+    }
+}
+
+impl<S: Stage> StageCore<S> {
+    /// The shard that owns the item's key; `None` when it is this one.
+    pub(super) fn route(&self, item: &S::Item) -> Option<ShardId> {
+        let owner = match self.options.placement {
+            Placement::Local => return None,
+            Placement::Gather(shard) => shard,
+            Placement::Owner => self.owner(&S::key(item)),
+        };
+        (owner != self.core.id()).then_some(owner)
+    }
+
+    pub(super) fn owner(&self, key: &S::Key) -> ShardId {
+        match self.options.placement {
+            Placement::Local => self.core.id(),
+            Placement::Gather(shard) => shard,
+            Placement::Owner => {
+                // The high bits: the low ones choose the bucket in the index.
+                let hash = self.hash(key) >> 32;
+                ShardId::new((hash as usize * self.core.n_shards()) >> 32)
+            }
+        }
+    }
+
+    /// Admits a call that will leave for `owner` when there is credit.
+    pub(super) fn send_away(&self, owner: ShardId, admission: Admission<S>) -> SlotKey {
+        let Admission { item, waiter, deadline, joins } = admission;
+        let slot = self.new_slot(waiter, Standing::Outgoing(owner));
+        self.stand(slot, Standing::Outgoing(owner), deadline);
+        let call = RemoteCall { token: slot.data().as_ffi(), item, deadline, joins };
+        self.crossing.lanes.borrow_mut()[owner.index()].calls.push(call);
+        self.crossing.outgoing.set(self.crossing.outgoing.get() + 1);
+        slot
+    }
+
+    /// A call that waited to leave will not: its entry goes when entries like it are half of all.
+    pub(super) fn drop_outgoing(&self, owner: ShardId) {
+        self.crossing.outgoing.set(self.crossing.outgoing.get() - 1);
+        let gone = {
+            let mut lanes = self.crossing.lanes.borrow_mut();
+            let lane = &mut lanes[owner.index()];
+            lane.stale += 1;
+            if lane.stale * 2 <= lane.calls.len() {
+                return;
+            }
+            lane.stale = 0;
+            let (keep, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut lane.calls)
+                .into_iter()
+                .partition(|call| self.waits_to_leave(call.token));
+            lane.calls = keep;
+            gone
+        };
+        contain(|| drop(gone));
+    }
+
+    fn waits_to_leave(&self, token: u64) -> bool {
+        let key = SlotKey::from(KeyData::from_ffi(token));
+        let slots = self.slots.borrow();
+        slots.get(key).is_some_and(|slot| {
+            slot.reply.is_none() && matches!(slot.standing, Standing::Outgoing(_))
+        })
+    }
+
+    /// Packs what may leave for `owner`: at most `credits` calls.
+    pub(super) fn pack_calls(&self, owner: ShardId, credits: usize) -> Option<Envelope> {
+        let ship = self.crossing.ship?;
+        let (mut leaving, mut gone) = (Vec::new(), Vec::new());
+        {
+            let mut lanes = self.crossing.lanes.borrow_mut();
+            let lane = &mut lanes[owner.index()];
+            if lane.calls.is_empty() || credits == 0 {
+                return None;
+            }
+            let mut calls = std::mem::take(&mut lane.calls).into_iter();
+            while leaving.len() < credits {
+                let Some(call) = calls.next() else { break };
+                if self.waits_to_leave(call.token) {
+                    leaving.push(call);
+                } else {
+                    lane.stale = lane.stale.saturating_sub(1);
+                    gone.push(call);
+                }
+            }
+            lane.calls = calls.collect();
+            lane.away += leaving.len();
+        }
+        contain(|| drop(gone));
+        if leaving.is_empty() {
+            return None;
+        }
+        self.crossing.outgoing.set(self.crossing.outgoing.get() - leaving.len());
+        let mut slots = self.slots.borrow_mut();
+        for call in &leaving {
+            let key = SlotKey::from(KeyData::from_ffi(call.token));
+            slots[key].standing = Standing::Away(owner);
+        }
+        self.metrics.sent_away.add(leaving.len() as u64);
+        let n_items = leaving.len();
+        Some(Envelope::Calls { rank: self.rank, n_items, calls: (ship.calls)(leaving) })
+    }
+
+    /// Packs the outcomes for `origin`: all of them, always.
+    pub(super) fn pack_replies(&self, origin: ShardId) -> Option<Envelope> {
+        let ship = self.crossing.ship?;
+        let replies =
+            std::mem::take(&mut self.crossing.lanes.borrow_mut()[origin.index()].replies);
+        if replies.is_empty() {
+            return None;
+        }
+        let n_items = replies.len();
+        let pressed = self.queue.borrow().len() >= self.options.queue_max;
+        let replies = (ship.replies)(replies);
+        Some(Envelope::Replies { rank: self.rank, n_items, replies, pressed })
+    }
+
+    pub(super) fn pack_cancels(&self, owner: ShardId) -> Option<Envelope> {
+        let slots = std::mem::take(&mut self.crossing.lanes.borrow_mut()[owner.index()].cancels);
+        (!slots.is_empty()).then_some(Envelope::Cancels { rank: self.rank, slots })
+    }
+
+    /// The owner's side: queues what another shard sent.
+    pub(super) fn unpack_calls(&self, origin: ShardId, calls: Box<dyn Any + Send>) {
+        let calls = calls.downcast::<Vec<RemoteCall<S>>>().expect("the rank names the stage");
+        for RemoteCall { token, item, deadline, joins } in *calls {
+            if self.closed.get() {
+                self.refuse_guest(origin, token, CallError::Closed(Outcome::NotSent));
+                contain(|| drop(item));
+                continue;
+            }
+            let waiter = Waiter::Remote { origin, token };
+            let mut slot = None;
+            let sound = contain(|| {
+                slot = Some(self.enqueue(Admission { item, waiter, deadline, joins }));
+            });
+            match slot {
+                Some(slot) if sound => {
+                    self.crossing.guests.borrow_mut().insert((origin, token), slot);
+                }
+                // The item's own code (its key, its class) panicked.
+                _ => self.refuse_guest(origin, token, CallError::Panicked),
+            }
+        }
+    }
+
+    fn refuse_guest(&self, origin: ShardId, token: u64, error: CallError<S::Error>) {
+        self.metrics.received.add(1);
+        self.metrics.replied.add(1);
+        self.crossing.reply(origin, token, Err(error));
+    }
+
+    /// The origin's side: hands outcomes to the callers that still wait.
+    pub(super) fn unpack_replies(
+        &self,
+        owner: ShardId,
+        replies: Box<dyn Any + Send>,
+        pressed: bool,
+    ) {
+        let replies = replies.downcast::<Vec<RemoteReply<S>>>().expect("the rank names the stage");
+        {
+            let mut lanes = self.crossing.lanes.borrow_mut();
+            let lane = &mut lanes[owner.index()];
+            lane.away = lane.away.saturating_sub(replies.len());
+            lane.pressed = pressed;
+        }
+        for RemoteReply { token, reply } in *replies {
+            self.settle(SlotKey::from(KeyData::from_ffi(token)), reply);
+        }
+    }
+
+    /// The owner's side: callers at `origin` have gone. Queued items leave and are answered at
+    /// once, so that the credit returns.
+    pub(super) fn unpack_cancels(&self, origin: ShardId, tokens: &[u64]) {
+        for token in tokens {
+            let slot = self.crossing.guests.borrow().get(&(origin, *token)).copied();
+            if let Some(slot) = slot {
+                if self.withdraw(slot) == Outcome::NotSent {
+                    self.settle(slot, Err(CallError::Expired(Outcome::NotSent)));
+                }
+            }
+        }
+    }
+
+    /// A shard has ended: what was with it or for it settles, what came from it is let go.
+    pub(super) fn lose(&self, peer: ShardId) {
+        let (mut lost, mut guests) = (Vec::new(), Vec::new());
+        for (key, slot) in self.slots.borrow().iter().filter(|(_, slot)| slot.reply.is_none()) {
+            match (&slot.waiter, slot.standing) {
+                (Waiter::Remote { origin, .. }, _) if *origin == peer => guests.push(key),
+                (_, Standing::Outgoing(owner)) if owner == peer => {
+                    lost.push((key, Outcome::NotSent));
+                }
+                (_, Standing::Away(owner)) if owner == peer => lost.push((key, Outcome::Unknown)),
+                _ => {}
+            }
+        }
+        for (key, outcome) in lost {
+            if outcome == Outcome::NotSent {
+                self.crossing.outgoing.set(self.crossing.outgoing.get() - 1);
+            }
+            self.settle(key, Err(CallError::PeerGone(outcome)));
+        }
+        for key in guests {
+            self.release_guest(peer, key);
+        }
+        let mut lane = Lane::default();
+        std::mem::swap(&mut lane, &mut self.crossing.lanes.borrow_mut()[peer.index()]);
+        contain(|| drop(lane));
+    }
+
+    fn release_guest(&self, peer: ShardId, key: SlotKey) {
+        self.withdraw(key);
+        let Some(slot) = self.slots.borrow_mut().remove(key) else { return };
+        self.metrics.orphaned.add(1);
+        if let Slot { waiter: Waiter::Remote { token, .. }, timer, .. } = &slot {
+            self.crossing.guests.borrow_mut().remove(&(peer, *token));
+            if let Some(timer) = timer {
+                self.core.disarm(*timer);
+            }
+        }
+        contain(|| drop(slot));
+    }
+}

@@ -1,0 +1,367 @@
+//! One stage on one shard: its state, and the life of a reply slot.
+//!
+//! ```text
+//!   admit ─▶ Queued ──seal──▶ Sent ──settle──▶ Settled ─▶ taken by its caller: free
+//!              │                │ deadline: settled Expired(Unknown) at its time
+//!              │ deadline       └ caller gone: freed; the late outcome finds nobody
+//!              └─ caller gone: item unlinked, freed
+//! ```
+//!
+//! Slots are named by generational keys, so that whoever comes late (a batch that settles, a reply
+//! from another shard, a timer) finds nothing instead of somebody else.
+
+use std::cell::{Cell, RefCell};
+use std::hash::BuildHasher;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Duration;
+
+use slotmap::{Key, SlotMap, new_key_type};
+
+use super::batch::Flight;
+use super::dispatch::FlightKey;
+use super::index::{Index, Place};
+use super::permits::Permits;
+use super::queue::{ItemKey, NewItem, Queue};
+use super::remote::{Crossing, Ship};
+use super::{Dedup, Stage, StageOptions};
+use crate::error::{CallError, Outcome};
+use crate::metrics::StageMetrics;
+use crate::runtime::core::{Core, Due};
+use crate::runtime::guard::contain;
+use crate::runtime::half::Plant;
+use crate::runtime::wheel::TimerId;
+use crate::runtime::{ShardId, Time};
+
+new_key_type! { pub(crate) struct SlotKey; }
+
+/// What a call comes to.
+pub(super) type Reply<S> = Result<<S as Stage>::Value, CallError<<S as Stage>::Error>>;
+
+/// Who awaits a slot.
+#[derive(Debug)]
+pub(super) enum Waiter {
+    /// A call future on this shard.
+    Local(Option<Waker>),
+    /// The slot `token` on the shard `origin`.
+    Remote { origin: ShardId, token: u64 },
+}
+
+/// Where the item of a slot is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Standing {
+    /// In this shard's queue while the key is valid, in a batch once it is not.
+    Here(ItemKey),
+    /// Waiting to leave for its owner.
+    Outgoing(ShardId),
+    /// With its owner.
+    Away(ShardId),
+}
+
+pub(super) struct Slot<S: Stage> {
+    pub(super) waiter: Waiter,
+    pub(super) standing: Standing,
+    pub(super) timer: Option<TimerId>,
+    pub(super) reply: Option<Reply<S>>,
+}
+
+/// One stage on one shard.
+pub(crate) struct StageCore<S: Stage> {
+    pub(super) core: Rc<Core>,
+    pub(super) name: &'static str,
+    pub(super) rank: u16,
+    /// Names of all stages, for the error that tells of a cycle.
+    pub(super) names: Rc<[&'static str]>,
+    pub(super) instance: Rc<S>,
+    pub(super) options: StageOptions,
+    pub(super) slots: RefCell<SlotMap<SlotKey, Slot<S>>>,
+    pub(super) queue: RefCell<Queue<S>>,
+    pub(super) index: RefCell<Index>,
+    pub(super) flights: RefCell<SlotMap<FlightKey, Rc<Flight<S>>>>,
+    pub(super) permits: RefCell<Permits>,
+    pub(super) crossing: Crossing<S>,
+    pub(super) metrics: StageMetrics,
+    pub(super) closed: Cell<bool>,
+    hasher: foldhash::fast::FixedState,
+}
+
+impl<S: Stage> std::fmt::Debug for StageCore<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stage({}, {} queued)", self.name, self.queue.borrow().len())
+    }
+}
+
+/// A call on its way into the stage.
+pub(super) struct Admission<S: Stage> {
+    pub(super) item: S::Item,
+    pub(super) waiter: Waiter,
+    pub(super) deadline: Time,
+    /// Whether it may share an item with an equal key.
+    pub(super) joins: bool,
+}
+
+impl<S: Stage> StageCore<S> {
+    pub(crate) fn new(
+        core: Rc<Core>,
+        rank: u16,
+        names: Rc<[&'static str]>,
+        instance: S,
+        options: StageOptions,
+        ship: Option<Ship<S>>,
+    ) -> Rc<Self> {
+        let (n_shards, seed) = (core.n_shards(), core.hash_seed());
+        Rc::new(Self {
+            core,
+            name: names[usize::from(rank)],
+            rank,
+            names,
+            instance: Rc::new(instance),
+            permits: RefCell::new(Permits::new(options.permits)),
+            options,
+            slots: RefCell::new(SlotMap::with_key()),
+            queue: RefCell::new(Queue::new()),
+            index: RefCell::default(),
+            flights: RefCell::new(SlotMap::with_key()),
+            crossing: Crossing::new(n_shards, ship),
+            metrics: StageMetrics::default(),
+            closed: Cell::new(false),
+            hasher: foldhash::fast::FixedState::with_seed(seed),
+        })
+    }
+
+    /// Admits a call to this shard's queue, joining an equal key where that is allowed.
+    /// The caller has checked what may refuse it.
+    pub(super) fn enqueue(&self, admission: Admission<S>) -> SlotKey {
+        let Admission { item, waiter, deadline, joins } = admission;
+        let key = (self.options.dedup != Dedup::Off).then(|| S::key(&item));
+        let hash = key.as_ref().map(|key| self.hasher.hash_one(key));
+        self.metrics.calls.add(1);
+        if let (true, Some(key), Some(hash)) = (joins, &key, hash) {
+            if let Some(place) = self.join(key, hash) {
+                self.metrics.deduplicated.add(1);
+                // The item is the caller's spare copy; its drop is user code.
+                contain(|| drop(item));
+                return self.attach(place, waiter, deadline);
+            }
+        }
+        let (lane, weight) = (self.lane_of(&item), S::weight(&item));
+        let slot = self.new_slot(waiter, Standing::Here(ItemKey::null()));
+        let new = NewItem {
+            item,
+            slot,
+            deadline,
+            weight,
+            admitted: self.core.now(),
+            pass: self.core.pass(),
+            hash,
+            key,
+        };
+        let item = self.queue.borrow_mut().push(lane, new);
+        if let Some(hash) = hash {
+            self.index.borrow_mut().enter(hash, Place::Queued(item));
+        }
+        self.stand(slot, Standing::Here(item), deadline);
+        slot
+    }
+
+    /// The lane of the item's class, opened if need be.
+    fn lane_of(&self, item: &S::Item) -> u32 {
+        if std::mem::size_of::<S::Class>() == 0 {
+            let open = self.queue.borrow().single_lane();
+            return open.unwrap_or_else(|| {
+                self.queue.borrow_mut().open_lane(Rc::new(S::class(item)), 0)
+            });
+        }
+        let class = S::class(item);
+        let hash = self.hasher.hash_one(&class);
+        let candidates = self.queue.borrow().classes(hash);
+        for (lane, candidate) in candidates {
+            if *candidate == class {
+                return lane;
+            }
+        }
+        self.queue.borrow_mut().open_lane(Rc::new(class), hash)
+    }
+
+    /// Finds what a call with this key may join.
+    fn join(&self, key: &S::Key, hash: u64) -> Option<Place> {
+        let place = self.index.borrow().get(hash)?;
+        self.holds_key(place, key).then_some(place)
+    }
+
+    /// Compares the key of what stands at `place`, outside of any borrow.
+    fn holds_key(&self, place: Place, key: &S::Key) -> bool {
+        match place {
+            Place::Queued(item) => {
+                let taken = self.queue.borrow_mut().get_mut(item).and_then(|at| at.key.take());
+                let equal = taken.as_ref().is_some_and(|other| other == key);
+                if let Some(queued) = self.queue.borrow_mut().get_mut(item) {
+                    queued.key = taken;
+                }
+                // The comparison is user code: it may have cancelled the very item.
+                equal && self.queue.borrow_mut().get_mut(item).is_some()
+            }
+            Place::InFlight(flight, idx) => {
+                let flight = self.flights.borrow().get(flight).cloned();
+                flight.is_some_and(|flight| flight.is_open(idx) && flight.key_of(idx) == *key)
+            }
+        }
+    }
+
+    fn attach(&self, place: Place, waiter: Waiter, deadline: Time) -> SlotKey {
+        let standing = match place {
+            Place::Queued(item) => Standing::Here(item),
+            Place::InFlight(..) => Standing::Here(ItemKey::null()),
+        };
+        let slot = self.new_slot(waiter, standing);
+        match place {
+            Place::Queued(item) => {
+                let mut queue = self.queue.borrow_mut();
+                let queued = queue.get_mut(item).expect("the index names items that stand");
+                queued.waiters.add(slot);
+                queued.deadline = queued.deadline.max(deadline);
+            }
+            Place::InFlight(flight, idx) => {
+                self.flights.borrow()[flight].join(idx, slot);
+            }
+        }
+        self.stand(slot, standing, deadline);
+        slot
+    }
+
+    pub(super) fn new_slot(&self, waiter: Waiter, standing: Standing) -> SlotKey {
+        match waiter {
+            Waiter::Local(_) => self.metrics.admitted.add(1),
+            Waiter::Remote { .. } => self.metrics.received.add(1),
+        }
+        // Bounded by `queue_max` here, by credits for other shards' calls.
+        self.slots.borrow_mut().insert(Slot { waiter, standing, timer: None, reply: None })
+    }
+
+    /// Says where the slot's item stands and arms its deadline.
+    pub(super) fn stand(&self, slot: SlotKey, standing: Standing, deadline: Time) {
+        let due = Due::Call { rank: self.rank, slot: slot.data().as_ffi() };
+        let timer = (deadline != Time::NEVER).then(|| self.core.arm(deadline, due));
+        let mut slots = self.slots.borrow_mut();
+        let slot = &mut slots[slot];
+        (slot.standing, slot.timer) = (standing, timer);
+    }
+
+    /// Fills a slot, wakes or answers whoever awaits it. A slot that is gone or filled already
+    /// was left by its caller: the outcome is counted as late and dropped.
+    pub(super) fn settle(&self, key: SlotKey, reply: Reply<S>) {
+        let mut slots = self.slots.borrow_mut();
+        let Some(slot) = slots.get_mut(key).filter(|slot| slot.reply.is_none()) else {
+            drop(slots);
+            self.metrics.late.add(1);
+            contain(|| drop(reply));
+            return;
+        };
+        let timer = slot.timer.take();
+        self.metrics.count_reply(&reply);
+        let waker = match &mut slot.waiter {
+            Waiter::Local(waker) => {
+                slot.reply = Some(reply);
+                self.metrics.settled.add(1);
+                waker.take()
+            }
+            &mut Waiter::Remote { origin, token } => {
+                slots.remove(key);
+                self.metrics.replied.add(1);
+                if !self.core.half().planted(Plant::ShedReply) {
+                    self.crossing.reply(origin, token, reply);
+                }
+                None
+            }
+        };
+        drop(slots);
+        if let Some(timer) = timer {
+            self.core.disarm(timer);
+        }
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The deadline of a call has come: it leaves the queue at its time and is never sent.
+    pub(super) fn expire(&self, key: SlotKey) {
+        let outcome = self.withdraw(key);
+        self.settle(key, Err(CallError::Expired(outcome)));
+    }
+
+    /// The caller has gone: nobody awaits the slot any more.
+    pub(super) fn cancel(&self, key: SlotKey) {
+        let filled = match self.slots.borrow().get(key) {
+            None => return,
+            Some(slot) => slot.reply.is_some(),
+        };
+        if !filled {
+            self.withdraw(key);
+        }
+        let Some(slot) = self.slots.borrow_mut().remove(key) else { return };
+        if let Some(timer) = slot.timer {
+            self.core.disarm(timer);
+        }
+        if slot.reply.is_none() {
+            self.metrics.cancelled.add(1);
+            if let Standing::Away(owner) = slot.standing {
+                self.crossing.cancel(owner, key.data().as_ffi());
+            }
+        }
+        contain(|| drop(slot));
+    }
+
+    /// Takes a slot's claim out of the queue, and the item with it when nobody else awaits it.
+    pub(super) fn withdraw(&self, key: SlotKey) -> Outcome {
+        let standing = self.slots.borrow().get(key).map(|slot| slot.standing);
+        let item = match standing {
+            Some(Standing::Here(item)) => item,
+            Some(Standing::Outgoing(owner)) => {
+                self.slots.borrow_mut()[key].standing = Standing::Here(ItemKey::null());
+                self.drop_outgoing(owner);
+                return Outcome::NotSent;
+            }
+            Some(Standing::Away(_)) | None => return Outcome::Unknown,
+        };
+        let removed = {
+            let mut queue = self.queue.borrow_mut();
+            match queue.get_mut(item) {
+                None => return Outcome::Unknown,
+                Some(queued) if queued.waiters.remove(key) => queue.remove(item),
+                Some(_) => None,
+            }
+        };
+        if let Some((queued, class)) = removed {
+            self.forget(queued.hash, Place::Queued(item));
+            contain(|| drop((queued, class)));
+        }
+        Outcome::NotSent
+    }
+
+    /// Takes an item's entry out of the index.
+    pub(super) fn forget(&self, hash: Option<u64>, place: Place) {
+        if let Some(hash) = hash {
+            self.index.borrow_mut().remove(hash, place);
+        }
+    }
+
+    pub(super) fn hash(&self, key: &S::Key) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    pub(super) fn hasher(&self) -> foldhash::fast::FixedState {
+        self.hasher.clone()
+    }
+
+    /// Items that wait here or to leave from here.
+    pub(super) fn depth(&self) -> usize {
+        self.queue.borrow().len() + self.crossing.outgoing()
+    }
+
+    /// The deadline of a call made now: its own, its scope's and the stage's, whichever is first.
+    pub(super) fn deadline(&self, scope: Time, within: Option<Duration>) -> Time {
+        let now = self.core.now();
+        let own = within.map_or(Time::NEVER, |within| now.after(within));
+        scope.min(own).min(now.after(self.options.call_max))
+    }
+}

@@ -1,0 +1,26 @@
+//! Requests and what they are made of: scopes, units of work, sleeps, work on other shards.
+//!
+//! ```text
+//!   spawn ─▶ Record (deadline, cancellation, units) ─▶ ready queue ─▶ RequestTask::poll ─▶ reply
+//!              ▲ cancel, deadline + grace                              └ ends its units, then itself
+//! ```
+//!
+//! A record lives as long as its request: from `spawn` until the future, and every unit of work
+//! begun under it, has ended. Records are what is counted, listed and cancelled from outside.
+
+mod records;
+mod request;
+mod scope;
+mod unit;
+mod remote;
+mod sleep;
+mod source;
+
+pub(crate) use records::Tasks;
+pub use remote::{Remote, on_shard};
+pub(crate) use request::forward;
+pub use request::{Request, RequestOptions, spawn};
+pub use scope::{Scope, scope};
+pub use sleep::{Sleep, YieldNow, now, sleep, yield_now};
+pub use source::add_source;
+pub use unit::{Unit, UnitKey};
