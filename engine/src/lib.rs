@@ -1,1 +1,3 @@
 //! Forebay.
+
+pub mod runtime;
