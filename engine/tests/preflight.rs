@@ -9,7 +9,7 @@ mod child;
 use std::num::NonZeroUsize;
 
 use child::{Ended, in_child};
-use forebay::runtime::affinity::{CpuId, CpuList, allowed_cpus, pin_current_thread};
+use forebay::runtime::affinity::{CpuId, CpuList, current_thread_cpus, pin_current_thread};
 use forebay::runtime::preflight::{
     BlockCause, Report, ShardCpus, StartError, Wanted, gather, judge,
 };
@@ -124,7 +124,7 @@ fn memlock_below_what_the_shards_lock_is_refused_to_the_unprivileged() {
 
 #[test]
 fn more_shards_than_allowed_cpus_are_refused() {
-    let first = allowed_cpus().unwrap().iter().next().unwrap();
+    let first = current_thread_cpus().unwrap().iter().next().unwrap();
     let ended = in_child(|| {
         pin_current_thread(first).unwrap();
         said(&start(&Wanted::new(ShardCpus::Count(NonZeroUsize::new(2).unwrap()))))
@@ -135,7 +135,7 @@ fn more_shards_than_allowed_cpus_are_refused() {
 
 #[test]
 fn a_cpu_that_is_not_there_is_refused() {
-    let allowed = allowed_cpus().unwrap();
+    let allowed = current_thread_cpus().unwrap();
     let cpu = CpuId(4096);
     let refused = start(&Wanted::new(ShardCpus::Listed(vec![cpu]))).unwrap_err();
     assert_eq!(refused, StartError::NoSuchCpu { cpu, allowed });

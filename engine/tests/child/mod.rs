@@ -4,7 +4,6 @@
 //! test that sets one re-runs itself: the same test binary, this one test, and a variable that
 //! says which of the two it is. What the child's body returns comes back as text.
 
-use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
@@ -25,8 +24,7 @@ pub(crate) enum Ended {
 /// The closure's type names the test to re-run, as in `preflight::a_test::{{closure}}`.
 pub(crate) fn in_child<F: FnOnce() -> String>(body: F) -> Ended {
     if std::env::var_os(IS_CHILD).is_some() {
-        writeln!(std::io::stdout(), "{SAID}{}", body()).unwrap();
-        std::process::exit(0);
+        say(&body());
     }
     let closure = std::any::type_name::<F>();
     let test = closure.split("::").nth(1).unwrap();
@@ -46,4 +44,10 @@ pub(crate) fn in_child<F: FnOnce() -> String>(body: F) -> Ended {
         panic!("{closure} ended with {} and said nothing\n{stdout}{stderr}", output.status);
     };
     Ended::Said(said.to_owned())
+}
+
+#[allow(clippy::print_stdout, reason = "standard output is how the child answers")]
+fn say(words: &str) -> ! {
+    println!("{SAID}{words}");
+    std::process::exit(0);
 }

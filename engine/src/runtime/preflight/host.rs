@@ -10,7 +10,7 @@ use io_uring::{IoUring, Probe, opcode};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::super::affinity::{Cpu, allowed_cpus_with_cores};
+use super::super::affinity::{Cpu, current_thread_cores};
 use super::{CpuQuota, HostFacts, RingFacts};
 
 /// All operations that glommio 0.9 asks the kernel for when its first reactor is made (its
@@ -89,7 +89,7 @@ fn cpus() -> Result<Vec<Cpu>, String> {
     // glommio reads this file to check the CPU that a shard is pinned to.
     let online = "/sys/devices/system/cpu/online";
     fs::metadata(online).map_err(|e| format!("{online}: {e}"))?;
-    allowed_cpus_with_cores().map_err(|e| format!("sched_getaffinity: {e}"))
+    current_thread_cores().map_err(|e| format!("sched_getaffinity: {e}"))
 }
 
 /// The kernel asks for `CAP_IPC_LOCK` in the first user namespace; root of another has it in name.
