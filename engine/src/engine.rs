@@ -5,5 +5,5 @@ mod handle;
 mod stop;
 
 pub use builder::{Builder, CpuChoice};
-pub use handle::{Handle, Reply, Snapshot};
+pub use handle::{AwaitReply, Handle, Reply, Snapshot};
 pub use stop::{Engine, StopReport};

@@ -22,7 +22,7 @@ mod engine;
 #[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "used by those who ask for `sim`"))]
 mod simulation;
 
-pub use engine::{Builder, CpuChoice, Engine, Handle, Reply, Snapshot, StopReport};
+pub use engine::{AwaitReply, Builder, CpuChoice, Engine, Handle, Reply, Snapshot, StopReport};
 pub use error::{
     BridgeError, CallError, Outcome, RequestError, StartError, SubmitError, UnitError,
 };

@@ -212,7 +212,22 @@ impl<T> Reply<T> {
     }
 }
 
-impl<T> Future for Reply<T> {
+impl<T> IntoFuture for Reply<T> {
+    type Output = Result<T, RequestError>;
+    type IntoFuture = AwaitReply<T>;
+
+    fn into_future(self) -> AwaitReply<T> {
+        AwaitReply { receiver: self.receiver.into_future() }
+    }
+}
+
+/// Future of a [`Reply`] that is awaited.
+#[derive(Debug)]
+pub struct AwaitReply<T> {
+    receiver: oneshot::AsyncReceiver<Result<T, RequestError>>,
+}
+
+impl<T> Future for AwaitReply<T> {
     type Output = Result<T, RequestError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

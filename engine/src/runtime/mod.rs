@@ -4,7 +4,7 @@
 //! core; the simulated half runs several shards on one thread in virtual time. Everything above
 //! this folder is the same code over either.
 
-pub(crate) mod affinity;
+pub mod affinity;
 pub(crate) mod bridge;
 pub(crate) mod clock;
 pub(crate) mod core;
@@ -13,10 +13,10 @@ pub(crate) mod half;
 pub(crate) mod hosted;
 pub(crate) mod lane;
 pub(crate) mod pinned;
-pub(crate) mod preflight;
+pub mod preflight;
 pub(crate) mod ready;
 pub(crate) mod shared;
-pub(crate) mod signal;
+pub mod signal;
 pub(crate) mod simulated;
 pub(crate) mod wheel;
 

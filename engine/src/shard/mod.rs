@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub(crate) use setup::{Factory, Setup};
+pub(crate) use setup::{Factory, Setup, erase};
 
 use crate::mesh::{LaneLedger, Mesh};
 use crate::metrics::{ShardMetrics, ShardSnapshot};

@@ -327,8 +327,10 @@ impl<S: Stage> StageCore<S> {
             let mut queue = self.queue.borrow_mut();
             match queue.get_mut(item) {
                 None => return Outcome::Unknown,
-                Some(queued) if queued.waiters.remove(key) => queue.remove(item),
-                Some(_) => None,
+                Some(queued) => {
+                    let unwanted = queued.waiters.remove(key);
+                    unwanted.then(|| queue.remove(item)).flatten()
+                }
             }
         };
         if let Some((queued, class)) = removed {

@@ -16,7 +16,7 @@ use super::{IdlePolicy, PinnedHalf};
 use crate::error::StartError;
 use crate::limits::Limits;
 use crate::runtime::ShardId;
-use crate::runtime::affinity::{CpuId, allowed_cpus};
+use crate::runtime::affinity::{CpuId, current_thread_cpus};
 use crate::runtime::core::Core;
 use crate::runtime::half::Half;
 use crate::runtime::hosted::Hosted;
@@ -108,7 +108,7 @@ fn executor(spec: &ShardSpec) -> Result<LocalExecutor, StartError> {
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .make()
         .map_err(|error| StartError::Executor { shard, reason: error.to_string() })?;
-    match allowed_cpus() {
+    match current_thread_cpus() {
         Ok(cpus) if cpus.len() == 1 && cpus.contains(spec.cpu) => Ok(executor),
         Ok(found) => Err(StartError::NotPinned { shard, cpu: spec.cpu, found }),
         Err(error) => Err(StartError::Executor { shard, reason: error.to_string() }),
