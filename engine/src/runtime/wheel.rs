@@ -247,11 +247,13 @@ mod tests {
             let mut pending = std::collections::BTreeSet::new();
             for _ in 0..2_000 {
                 if rng.bool() {
-                    let due = now + (1 << rng.u64(0..40)) + rng.u64(0..1000);
+                    let reach = 1 << rng.u64(0..40);
+                    let due = now + reach + rng.u64(0..1000);
                     wheel.insert(Time::from_nanos(due), due);
                     pending.insert(due);
                 }
-                now += rng.u64(0..(1 << rng.u64(1..34)));
+                let step = 1 << rng.u64(1..34);
+                now += rng.u64(0..step);
                 for due in fire(&mut wheel, now) {
                     assert!(due <= now, "seed {seed}: {due} fired at {now}");
                     pending.remove(&due);
