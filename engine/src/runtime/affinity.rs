@@ -133,15 +133,18 @@ impl std::error::Error for PinError {}
 /// Lists the CPUs that the calling thread may use.
 /// # Errors
 /// The kernel's error, for one when the machine has more CPUs than a mask has bits (1,024).
-pub fn allowed_cpus() -> io::Result<CpuList> {
+pub fn current_thread_cpus() -> io::Result<CpuList> {
     Ok(list_of(&sched_getaffinity(None)?))
 }
 
 /// Lists the CPUs that the calling thread may use, each with its physical core.
 /// # Errors
-/// As [`allowed_cpus`].
-pub fn allowed_cpus_with_cores() -> io::Result<Vec<Cpu>> {
-    Ok(allowed_cpus()?.iter().map(|id| Cpu { id, core: core_of(id).unwrap_or(id) }).collect())
+/// As [`current_thread_cpus`].
+pub fn current_thread_cores() -> io::Result<Vec<Cpu>> {
+    Ok(current_thread_cpus()?
+        .iter()
+        .map(|id| Cpu { id, core: core_of(id).unwrap_or(id) })
+        .collect())
 }
 
 /// Chooses the CPUs of `n_shards` shards by the spread rule, in the order of the shards.
@@ -260,12 +263,12 @@ mod tests {
     #[test]
     fn a_pinned_thread_is_there_and_is_free_again_once_unpinned() {
         let body = || {
-            let all = allowed_cpus().unwrap();
+            let all = current_thread_cpus().unwrap();
             let last = all.iter().last().unwrap();
             pin_current_thread(last).unwrap();
-            assert_eq!(allowed_cpus().unwrap(), CpuList::from_iter([last]));
+            assert_eq!(current_thread_cpus().unwrap(), CpuList::from_iter([last]));
             unpin_current_thread(&all).unwrap();
-            assert_eq!(allowed_cpus().unwrap(), all);
+            assert_eq!(current_thread_cpus().unwrap(), all);
         };
         std::thread::Builder::new().spawn(body).unwrap().join().unwrap();
     }

@@ -80,15 +80,6 @@ pub enum RingFacts {
     },
 }
 
-/// A soft and a hard resource limit; `None` is unlimited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// What holds now.
-    pub soft: Option<u64>,
-    /// What the process may raise it to.
-    pub hard: Option<u64>,
-}
-
 /// The CPU time that a control group may use: `quota_us` in every `period_us`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuQuota {
@@ -123,18 +114,18 @@ pub struct HostFacts {
     pub ring: RingFacts,
     /// `kernel.io_uring_disabled`: 0 open, 1 privileged only, 2 closed; `None` before Linux 6.6.
     pub io_uring_disabled: Option<u8>,
-    /// Whether a seccomp filter sits on this process.
+    /// Whether a seccomp filter sits on the calling thread.
     pub seccomp_filtered: bool,
     /// The CPUs this thread may use; else what could not be read, and why.
     pub cpus: Result<Vec<Cpu>, String>,
     /// The tightest `cpu.max` of this process's control group and those above it.
     pub cpu_quota: Option<CpuQuota>,
-    /// `RLIMIT_MEMLOCK` in bytes.
-    pub memlock: Limit,
+    /// The soft `RLIMIT_MEMLOCK`; `None` is unlimited.
+    pub memlock_bytes: Option<u64>,
     /// Whether the kernel leaves this process's locked memory uncounted.
     pub memlock_exempt: bool,
-    /// `RLIMIT_NOFILE`.
-    pub descriptors: Limit,
+    /// The soft `RLIMIT_NOFILE`; `None` is unlimited.
+    pub descriptors: Option<u64>,
     /// Descriptors open already.
     pub descriptors_open: u64,
 }
@@ -199,8 +190,8 @@ pub fn judge(facts: &HostFacts, wanted: &Wanted) -> Result<Report, StartError> {
         kernel: facts.kernel.clone(),
         shards,
         allowed,
-        memlock_bytes: facts.memlock.soft,
-        descriptors: facts.descriptors.soft,
+        memlock_bytes: facts.memlock_bytes,
+        descriptors: facts.descriptors,
         cpu_quota: facts.cpu_quota,
     })
 }
@@ -270,7 +261,7 @@ fn judge_memlock(facts: &HostFacts, wanted: &Wanted, n_shards: usize) -> Result<
         false => n_shards.saturating_mul(wanted.memlock_per_shard_bytes),
     };
     let need_bytes = locked_bytes.max(MEMLOCK_FLOOR_BYTES);
-    match facts.memlock.soft {
+    match facts.memlock_bytes {
         Some(have_bytes) if have_bytes < need_bytes => Err(memlock_too_low(facts, need_bytes)),
         _ => Ok(()),
     }
@@ -286,18 +277,18 @@ fn judge_descriptors(
         .saturating_mul(DESCRIPTORS_PER_SHARD)
         .saturating_add(facts.descriptors_open)
         .saturating_add(wanted.descriptors);
-    match facts.descriptors.soft {
+    match facts.descriptors {
         Some(have) if have < need => Err(too_few_descriptors(facts, need)),
         _ => Ok(()),
     }
 }
 
 fn memlock_too_low(facts: &HostFacts, need_bytes: u64) -> StartError {
-    StartError::MemlockTooLow { have_bytes: facts.memlock.soft.unwrap_or(u64::MAX), need_bytes }
+    StartError::MemlockTooLow { have_bytes: facts.memlock_bytes.unwrap_or(u64::MAX), need_bytes }
 }
 
 fn too_few_descriptors(facts: &HostFacts, need: u64) -> StartError {
-    StartError::TooFewDescriptors { have: facts.descriptors.soft.unwrap_or(u64::MAX), need }
+    StartError::TooFewDescriptors { have: facts.descriptors.unwrap_or(u64::MAX), need }
 }
 
 /// Reads the first two numbers of a release such as `5.10.0-8-amd64`.

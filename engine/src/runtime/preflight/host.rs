@@ -10,8 +10,8 @@ use io_uring::{IoUring, Probe, opcode};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::super::affinity::{Cpu, allowed_cpus_with_cores};
-use super::{CpuQuota, HostFacts, Limit, RingFacts};
+use super::super::affinity::{Cpu, current_thread_cores};
+use super::{CpuQuota, HostFacts, RingFacts};
 
 /// All operations that glommio 0.9 asks the kernel for when its first reactor is made (its
 /// `GLOMMIO_URING_OPS`), where a missing one ends the process.
@@ -49,7 +49,8 @@ const TRIAL_RING_ENTRIES: u32 = 4;
 /// Reads the host. To be called before any shard is pinned: it sees the calling thread's CPUs.
 #[must_use]
 pub fn gather() -> HostFacts {
-    let status = read("/proc/self/status");
+    // The thread, not the process: a filter may sit on one thread only.
+    let status = read("/proc/thread-self/status");
     HostFacts {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         ring: try_ring(),
@@ -57,9 +58,9 @@ pub fn gather() -> HostFacts {
         seccomp_filtered: seccomp_filtered(&status),
         cpus: cpus(),
         cpu_quota: cpu_quota(Path::new("/sys/fs/cgroup"), &read("/proc/self/cgroup")),
-        memlock: limit(Resource::Memlock),
+        memlock_bytes: getrlimit(Resource::Memlock).current,
         memlock_exempt: memlock_exempt(),
-        descriptors: limit(Resource::Nofile),
+        descriptors: getrlimit(Resource::Nofile).current,
         descriptors_open: descriptors_open(),
     }
 }
@@ -88,12 +89,7 @@ fn cpus() -> Result<Vec<Cpu>, String> {
     // glommio reads this file to check the CPU that a shard is pinned to.
     let online = "/sys/devices/system/cpu/online";
     fs::metadata(online).map_err(|e| format!("{online}: {e}"))?;
-    allowed_cpus_with_cores().map_err(|e| format!("sched_getaffinity: {e}"))
-}
-
-fn limit(resource: Resource) -> Limit {
-    let limit = getrlimit(resource);
-    Limit { soft: limit.current, hard: limit.maximum }
+    current_thread_cores().map_err(|e| format!("sched_getaffinity: {e}"))
 }
 
 /// The kernel asks for `CAP_IPC_LOCK` in the first user namespace; root of another has it in name.

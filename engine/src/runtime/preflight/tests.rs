@@ -12,9 +12,9 @@ fn good_host() -> HostFacts {
         seccomp_filtered: false,
         cpus: Ok((0..4).map(cpu).collect()),
         cpu_quota: None,
-        memlock: Limit { soft: Some(8 << 20), hard: Some(8 << 20) },
+        memlock_bytes: Some(8 << 20),
         memlock_exempt: false,
-        descriptors: Limit { soft: Some(1024), hard: Some(1 << 20) },
+        descriptors: Some(1024),
         descriptors_open: 3,
     }
 }
@@ -121,7 +121,7 @@ fn shards_go_only_to_allowed_cpus_and_to_each_once() {
 fn memlock_is_needed_per_shard_unless_exempt_and_never_below_the_floor() {
     let check = |soft: Option<u64>, memlock_exempt, n_shards, need: Option<u64>| {
         let mut facts = good_host();
-        facts.memlock.soft = soft;
+        facts.memlock_bytes = soft;
         facts.memlock_exempt = memlock_exempt;
         let error = judge(&facts, &count(n_shards)).err();
         let wanted = need.map(|need_bytes| StartError::MemlockTooLow {
@@ -143,7 +143,7 @@ fn memlock_is_needed_per_shard_unless_exempt_and_never_below_the_floor() {
 fn descriptors_are_needed_for_what_is_open_what_shards_open_and_what_is_asked() {
     let check = |soft: Option<u64>, descriptors, need: Option<u64>| {
         let mut facts = good_host();
-        facts.descriptors.soft = soft;
+        facts.descriptors = soft;
         let wanted = Wanted { descriptors, ..count(2) };
         let error = judge(&facts, &wanted).err();
         let too_few =

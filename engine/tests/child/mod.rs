@@ -1,0 +1,53 @@
+//! Runs part of a test in a process of its own.
+//!
+//! Limits, filters, masks and signals belong to a process and mostly cannot be taken back, so a
+//! test that sets one re-runs itself: the same test binary, this one test, and a variable that
+//! says which of the two it is. What the child's body returns comes back as text.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+
+const IS_CHILD: &str = "FOREBAY_TEST_CHILD";
+const SAID: &str = "the child said: ";
+
+/// How a child ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Its body returned this.
+    Said(String),
+    /// A signal ended it.
+    Killed(i32),
+}
+
+/// Runs `body`, a closure written in the calling test itself, in a child process.
+///
+/// The closure's type names the test to re-run, as in `preflight::a_test::{{closure}}`.
+pub(crate) fn in_child<F: FnOnce() -> String>(body: F) -> Ended {
+    if std::env::var_os(IS_CHILD).is_some() {
+        say(&body());
+    }
+    let closure = std::any::type_name::<F>();
+    let test = closure.split("::").nth(1).unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(IS_CHILD, "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    if let Some(signal) = output.status.signal() {
+        return Ended::Killed(signal);
+    }
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let said = stdout.lines().find_map(|line| line.split_once(SAID));
+    let Some((_, said)) = said else {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        panic!("{closure} ended with {} and said nothing\n{stdout}{stderr}", output.status);
+    };
+    Ended::Said(said.to_owned())
+}
+
+#[allow(clippy::print_stdout, reason = "standard output is how the child answers")]
+fn say(words: &str) -> ! {
+    println!("{SAID}{words}");
+    std::process::exit(0);
+}

@@ -1,0 +1,162 @@
+//! Goal: on a host that cannot run it, a start ends in one typed error and never in a panic.
+//! Method: make this host such a host, in a child process, with the real seccomp filters, limits
+//! and masks; then gather and judge as a start does.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod child;
+
+use std::num::NonZeroUsize;
+
+use child::{Ended, in_child};
+use forebay::runtime::affinity::{CpuId, CpuList, current_thread_cpus, pin_current_thread};
+use forebay::runtime::preflight::{
+    BlockCause, Report, ShardCpus, StartError, Wanted, gather, judge,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+// The same on every architecture.
+const IO_URING_SETUP: i64 = 425;
+const IO_URING_ENTER: i64 = 426;
+const IO_URING_REGISTER: i64 = 427;
+
+const EPERM: i32 = 1;
+const ENOSYS: i32 = 38;
+
+fn one_shard() -> Wanted {
+    Wanted::new(ShardCpus::Count(NonZeroUsize::MIN))
+}
+
+/// Makes a system call fail for the calling thread, as a container's profile does.
+fn block(call: i64, errno: i32) {
+    let filter = SeccompFilter::new(
+        [(call, vec![])].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno.unsigned_abs()),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let program: BpfProgram = filter.unwrap().try_into().unwrap();
+    apply_filter(&program).unwrap();
+}
+
+fn lower(resource: Resource, soft: u64) {
+    let hard = getrlimit(resource).maximum;
+    setrlimit(resource, Rlimit { current: Some(soft), maximum: hard }).unwrap();
+}
+
+fn start(wanted: &Wanted) -> Result<Report, StartError> {
+    judge(&gather(), wanted)
+}
+
+fn said(result: &Result<Report, StartError>) -> String {
+    format!("{result:?}")
+}
+
+fn start_without(call: i64, errno: i32) -> String {
+    block(call, errno);
+    said(&start(&one_shard()))
+}
+
+fn filtered(call: &'static str, errno: i32) -> Ended {
+    refusal(StartError::IoUringBlocked { call, errno, cause: BlockCause::Seccomp })
+}
+
+fn refusal(error: StartError) -> Ended {
+    Ended::Said(said(&Err(error)))
+}
+
+#[test]
+fn this_host_can_run_a_shard() {
+    let report = start(&one_shard()).unwrap();
+    assert_eq!(report.shards.len(), 1);
+    assert!(report.allowed.contains(report.shards[0]));
+}
+
+#[test]
+fn a_filter_that_forbids_setup_is_named() {
+    let ended = in_child(|| start_without(IO_URING_SETUP, EPERM));
+    assert_eq!(ended, filtered("io_uring_setup", EPERM));
+}
+
+#[test]
+fn a_filter_that_hides_setup_is_named() {
+    let ended = in_child(|| start_without(IO_URING_SETUP, ENOSYS));
+    assert_eq!(ended, filtered("io_uring_setup", ENOSYS));
+}
+
+#[test]
+fn a_filter_that_forbids_register_is_named() {
+    let ended = in_child(|| start_without(IO_URING_REGISTER, EPERM));
+    assert_eq!(ended, filtered("io_uring_register", EPERM));
+}
+
+#[test]
+fn a_filter_that_forbids_enter_is_named() {
+    let ended = in_child(|| start_without(IO_URING_ENTER, EPERM));
+    assert_eq!(ended, filtered("io_uring_enter", EPERM));
+}
+
+#[test]
+fn memlock_below_the_floor_is_refused_whatever_the_privileges() {
+    let ended = in_child(|| {
+        lower(Resource::Memlock, 64 << 10);
+        said(&start(&one_shard()))
+    });
+    let (have_bytes, need_bytes) = (64 << 10, 512 << 10);
+    assert_eq!(ended, refusal(StartError::MemlockTooLow { have_bytes, need_bytes }));
+}
+
+#[test]
+fn memlock_below_what_the_shards_lock_is_refused_to_the_unprivileged() {
+    let ended = in_child(|| {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(CapabilitySet::IPC_LOCK);
+        sets.permitted.remove(CapabilitySet::IPC_LOCK);
+        set_capabilities(None, sets).unwrap();
+        lower(Resource::Memlock, 768 << 10);
+        said(&start(&Wanted { memlock_per_shard_bytes: 1 << 20, ..one_shard() }))
+    });
+    let (have_bytes, need_bytes) = (768 << 10, 1 << 20);
+    assert_eq!(ended, refusal(StartError::MemlockTooLow { have_bytes, need_bytes }));
+}
+
+#[test]
+fn more_shards_than_allowed_cpus_are_refused() {
+    let first = current_thread_cpus().unwrap().iter().next().unwrap();
+    let ended = in_child(|| {
+        pin_current_thread(first).unwrap();
+        said(&start(&Wanted::new(ShardCpus::Count(NonZeroUsize::new(2).unwrap()))))
+    });
+    let allowed = CpuList::from_iter([first]);
+    assert_eq!(ended, refusal(StartError::TooManyShards { wanted: 2, allowed }));
+}
+
+#[test]
+fn a_cpu_that_is_not_there_is_refused() {
+    let allowed = current_thread_cpus().unwrap();
+    let cpu = CpuId(4096);
+    let refused = start(&Wanted::new(ShardCpus::Listed(vec![cpu]))).unwrap_err();
+    assert_eq!(refused, StartError::NoSuchCpu { cpu, allowed });
+}
+
+#[test]
+fn too_few_descriptors_are_refused() {
+    let ended = in_child(|| {
+        lower(Resource::Nofile, 40);
+        said(&start(&one_shard()))
+    });
+    let Ended::Said(said) = ended else { panic!("{ended:?}") };
+    assert!(said.starts_with("Err(TooFewDescriptors { have: 40, need: "), "{said}");
+}
+
+#[test]
+fn a_process_with_no_descriptor_left_is_told_so() {
+    let ended = in_child(|| {
+        lower(Resource::Nofile, 0);
+        said(&start(&one_shard()))
+    });
+    let Ended::Said(said) = ended else { panic!("{ended:?}") };
+    assert!(said.starts_with("Err(TooFewDescriptors { have: 0, need: "), "{said}");
+}
