@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use child::{Ended, in_child};
 use forebay::runtime::affinity::{CpuId, CpuList, current_thread_cpus, pin_current_thread};
 use forebay::runtime::preflight::{
-    BlockCause, Report, ShardCpus, StartError, Wanted, gather, judge,
+    BlockCause, HostError, Report, ShardCpus, Wanted, gather, judge,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
@@ -46,11 +46,11 @@ fn lower(resource: Resource, soft: u64) {
     setrlimit(resource, Rlimit { current: Some(soft), maximum: hard }).unwrap();
 }
 
-fn start(wanted: &Wanted) -> Result<Report, StartError> {
+fn start(wanted: &Wanted) -> Result<Report, HostError> {
     judge(&gather(), wanted)
 }
 
-fn said(result: &Result<Report, StartError>) -> String {
+fn said(result: &Result<Report, HostError>) -> String {
     format!("{result:?}")
 }
 
@@ -60,10 +60,10 @@ fn start_without(call: i64, errno: i32) -> String {
 }
 
 fn filtered(call: &'static str, errno: i32) -> Ended {
-    refusal(StartError::IoUringBlocked { call, errno, cause: BlockCause::Seccomp })
+    refusal(HostError::IoUringBlocked { call, errno, cause: BlockCause::Seccomp })
 }
 
-fn refusal(error: StartError) -> Ended {
+fn refusal(error: HostError) -> Ended {
     Ended::Said(said(&Err(error)))
 }
 
@@ -105,7 +105,7 @@ fn memlock_below_the_floor_is_refused_whatever_the_privileges() {
         said(&start(&one_shard()))
     });
     let (have_bytes, need_bytes) = (64 << 10, 512 << 10);
-    assert_eq!(ended, refusal(StartError::MemlockTooLow { have_bytes, need_bytes }));
+    assert_eq!(ended, refusal(HostError::MemlockTooLow { have_bytes, need_bytes }));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn memlock_below_what_the_shards_lock_is_refused_to_the_unprivileged() {
         said(&start(&Wanted { memlock_per_shard_bytes: 1 << 20, ..one_shard() }))
     });
     let (have_bytes, need_bytes) = (768 << 10, 1 << 20);
-    assert_eq!(ended, refusal(StartError::MemlockTooLow { have_bytes, need_bytes }));
+    assert_eq!(ended, refusal(HostError::MemlockTooLow { have_bytes, need_bytes }));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn more_shards_than_allowed_cpus_are_refused() {
         said(&start(&Wanted::new(ShardCpus::Count(NonZeroUsize::new(2).unwrap()))))
     });
     let allowed = CpuList::from_iter([first]);
-    assert_eq!(ended, refusal(StartError::TooManyShards { wanted: 2, allowed }));
+    assert_eq!(ended, refusal(HostError::TooManyShards { wanted: 2, allowed }));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_cpu_that_is_not_there_is_refused() {
     let allowed = current_thread_cpus().unwrap();
     let cpu = CpuId(4096);
     let refused = start(&Wanted::new(ShardCpus::Listed(vec![cpu]))).unwrap_err();
-    assert_eq!(refused, StartError::NoSuchCpu { cpu, allowed });
+    assert_eq!(refused, HostError::NoSuchCpu { cpu, allowed });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! glommio panics in a lazy static when io_uring is blocked, ends the process when an operation is
 //! missing, and reports a low memlock limit only from the join of a thread that others may already
-//! be waiting for. So the host is asked first, and a host that cannot run gives one [`StartError`]
+//! be waiting for. So the host is asked first, and a host that cannot run gives one [`HostError`]
 //! that names the remedy.
 //!
 //! [`gather`] reads the host and decides nothing; [`judge`] decides and reads nothing.
@@ -15,7 +15,7 @@ use super::affinity::{Cpu, CpuId, CpuList, spread};
 mod error;
 mod host;
 
-pub use error::{BlockCause, StartError};
+pub use error::{BlockCause, HostError};
 pub use host::gather;
 
 /// glommio refuses to make a reactor below this soft limit, whatever the process's privileges.
@@ -181,7 +181,7 @@ impl fmt::Display for Report {
 /// Decides whether this host can run what is wanted, and on which CPUs.
 /// # Errors
 /// The first thing that stands in the way, in this order: io_uring, CPUs, memlock, descriptors.
-pub fn judge(facts: &HostFacts, wanted: &Wanted) -> Result<Report, StartError> {
+pub fn judge(facts: &HostFacts, wanted: &Wanted) -> Result<Report, HostError> {
     judge_ring(facts)?;
     let (shards, allowed) = judge_cpus(facts, &wanted.cpus)?;
     judge_memlock(facts, wanted, shards.len())?;
@@ -196,16 +196,16 @@ pub fn judge(facts: &HostFacts, wanted: &Wanted) -> Result<Report, StartError> {
     })
 }
 
-fn judge_ring(facts: &HostFacts) -> Result<(), StartError> {
+fn judge_ring(facts: &HostFacts) -> Result<(), HostError> {
     // Old kernels fail in many ways; the version is the better answer to all of them.
     let too_old = kernel_version(&facts.kernel).is_some_and(|have| have < KERNEL_MIN);
     let kernel_too_old =
-        || StartError::KernelTooOld { have: facts.kernel.clone(), need: KERNEL_MIN };
+        || HostError::KernelTooOld { have: facts.kernel.clone(), need: KERNEL_MIN };
     match &facts.ring {
         RingFacts::Works { missing } => match missing.first() {
             None => Ok(()),
             Some(_) if too_old => Err(kernel_too_old()),
-            Some(op) => Err(StartError::OperationMissing { op }),
+            Some(op) => Err(HostError::OperationMissing { op }),
         },
         RingFacts::Failed { call, errno } => Err(match *errno {
             errno::ENOSYS if too_old && !facts.seccomp_filtered => kernel_too_old(),
@@ -213,7 +213,7 @@ fn judge_ring(facts: &HostFacts) -> Result<(), StartError> {
             errno::EMFILE | errno::ENFILE => {
                 too_few_descriptors(facts, facts.descriptors_open + DESCRIPTORS_PER_SHARD)
             }
-            errno => StartError::IoUringBlocked { call, errno, cause: block_cause(facts, errno) },
+            errno => HostError::IoUringBlocked { call, errno, cause: block_cause(facts, errno) },
         }),
     }
 }
@@ -230,31 +230,31 @@ fn block_cause(facts: &HostFacts, errno: i32) -> BlockCause {
     }
 }
 
-fn judge_cpus(facts: &HostFacts, wanted: &ShardCpus) -> Result<(Vec<CpuId>, CpuList), StartError> {
+fn judge_cpus(facts: &HostFacts, wanted: &ShardCpus) -> Result<(Vec<CpuId>, CpuList), HostError> {
     let cpus =
-        facts.cpus.as_ref().map_err(|what| StartError::CpusUnreadable { what: what.clone() })?;
+        facts.cpus.as_ref().map_err(|what| HostError::CpusUnreadable { what: what.clone() })?;
     let allowed: CpuList = cpus.iter().map(|cpu| cpu.id).collect();
-    let too_many = |wanted| StartError::TooManyShards { wanted, allowed: allowed.clone() };
+    let too_many = |wanted| HostError::TooManyShards { wanted, allowed: allowed.clone() };
     let shards = match wanted {
         ShardCpus::All => spread(cpus, cpus.len()).ok_or_else(|| too_many(cpus.len()))?,
         ShardCpus::Count(n) => spread(cpus, n.get()).ok_or_else(|| too_many(n.get()))?,
         ShardCpus::Listed(listed) => listed.clone(),
     };
     if shards.is_empty() {
-        return Err(StartError::NoShards);
+        return Err(HostError::NoShards);
     }
     for (idx, &cpu) in shards.iter().enumerate() {
         if !allowed.contains(cpu) {
-            return Err(StartError::NoSuchCpu { cpu, allowed });
+            return Err(HostError::NoSuchCpu { cpu, allowed });
         }
         if shards[..idx].contains(&cpu) {
-            return Err(StartError::CpuTwice { cpu });
+            return Err(HostError::CpuTwice { cpu });
         }
     }
     Ok((shards, allowed))
 }
 
-fn judge_memlock(facts: &HostFacts, wanted: &Wanted, n_shards: usize) -> Result<(), StartError> {
+fn judge_memlock(facts: &HostFacts, wanted: &Wanted, n_shards: usize) -> Result<(), HostError> {
     let n_shards = u64::try_from(n_shards).unwrap_or(u64::MAX);
     let locked_bytes = match facts.memlock_exempt {
         true => 0,
@@ -267,11 +267,7 @@ fn judge_memlock(facts: &HostFacts, wanted: &Wanted, n_shards: usize) -> Result<
     }
 }
 
-fn judge_descriptors(
-    facts: &HostFacts,
-    wanted: &Wanted,
-    n_shards: usize,
-) -> Result<(), StartError> {
+fn judge_descriptors(facts: &HostFacts, wanted: &Wanted, n_shards: usize) -> Result<(), HostError> {
     let n_shards = u64::try_from(n_shards).unwrap_or(u64::MAX);
     let need = n_shards
         .saturating_mul(DESCRIPTORS_PER_SHARD)
@@ -283,12 +279,12 @@ fn judge_descriptors(
     }
 }
 
-fn memlock_too_low(facts: &HostFacts, need_bytes: u64) -> StartError {
-    StartError::MemlockTooLow { have_bytes: facts.memlock_bytes.unwrap_or(u64::MAX), need_bytes }
+fn memlock_too_low(facts: &HostFacts, need_bytes: u64) -> HostError {
+    HostError::MemlockTooLow { have_bytes: facts.memlock_bytes.unwrap_or(u64::MAX), need_bytes }
 }
 
-fn too_few_descriptors(facts: &HostFacts, need: u64) -> StartError {
-    StartError::TooFewDescriptors { have: facts.descriptors.unwrap_or(u64::MAX), need }
+fn too_few_descriptors(facts: &HostFacts, need: u64) -> HostError {
+    HostError::TooFewDescriptors { have: facts.descriptors.unwrap_or(u64::MAX), need }
 }
 
 /// Reads the first two numbers of a release such as `5.10.0-8-amd64`.

@@ -1,4 +1,4 @@
-//! Why an engine could not start, each with what to do about it.
+//! Why a host cannot run an engine, each with what to do about it.
 //!
 //! Whoever reads such a line has a host to change and no source at hand, so every one names a
 //! command, a setting or a number to give instead.
@@ -26,10 +26,10 @@ pub enum BlockCause {
     Unknown,
 }
 
-/// Why an engine could not start on this host.
+/// Why this host cannot run what is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum StartError {
+pub enum HostError {
     /// The process may not use io_uring.
     IoUringBlocked {
         /// The system call that failed.
@@ -93,7 +93,7 @@ pub enum StartError {
     },
 }
 
-impl fmt::Display for StartError {
+impl fmt::Display for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IoUringBlocked { call, errno, cause } => {
@@ -179,4 +179,4 @@ impl fmt::Display for BlockCause {
     }
 }
 
-impl std::error::Error for StartError {}
+impl std::error::Error for HostError {}

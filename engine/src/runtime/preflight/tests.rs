@@ -32,7 +32,7 @@ fn allowed() -> CpuList {
 }
 
 /// Changes one fact of a good host and asks for two shards.
-fn refused(change: impl FnOnce(&mut HostFacts)) -> StartError {
+fn refused(change: impl FnOnce(&mut HostFacts)) -> HostError {
     let mut facts = good_host();
     change(&mut facts);
     judge(&facts, &count(2)).expect_err("this host cannot run")
@@ -60,7 +60,7 @@ fn a_blocked_ring_names_who_blocks_it() {
             facts.io_uring_disabled = io_uring_disabled;
             facts.seccomp_filtered = seccomp_filtered;
         });
-        assert_eq!(error, StartError::IoUringBlocked { call: "io_uring_setup", errno, cause });
+        assert_eq!(error, HostError::IoUringBlocked { call: "io_uring_setup", errno, cause });
     };
     check(errno::EPERM, Some(2), false, BlockCause::Sysctl { level: 2 });
     check(errno::EPERM, Some(1), true, BlockCause::Sysctl { level: 1 });
@@ -81,7 +81,7 @@ fn an_old_kernel_is_named_as_such() {
             facts.ring = ring;
         })
     };
-    let too_old = StartError::KernelTooOld { have: "5.4.0-42-generic".to_owned(), need: (5, 8) };
+    let too_old = HostError::KernelTooOld { have: "5.4.0-42-generic".to_owned(), need: (5, 8) };
     assert_eq!(old(RingFacts::Works { missing: vec!["IORING_OP_SEND"] }), too_old);
     let errno = errno::ENOSYS;
     assert_eq!(old(RingFacts::Failed { call: "io_uring_setup", errno }), too_old);
@@ -89,7 +89,7 @@ fn an_old_kernel_is_named_as_such() {
     let missing = refused(|facts| {
         facts.ring = RingFacts::Works { missing: vec!["IORING_OP_SEND", "IORING_OP_RECV"] };
     });
-    assert_eq!(missing, StartError::OperationMissing { op: "IORING_OP_SEND" });
+    assert_eq!(missing, HostError::OperationMissing { op: "IORING_OP_SEND" });
 }
 
 #[test]
@@ -97,24 +97,24 @@ fn a_ring_that_lacks_room_names_the_limit() {
     let failed =
         |errno| refused(|facts| facts.ring = RingFacts::Failed { call: "io_uring_setup", errno });
     let (have_bytes, need_bytes) = (8 << 20, 512 << 10);
-    assert_eq!(failed(errno::ENOMEM), StartError::MemlockTooLow { have_bytes, need_bytes });
-    assert_eq!(failed(errno::EMFILE), StartError::TooFewDescriptors { have: 1024, need: 11 });
+    assert_eq!(failed(errno::ENOMEM), HostError::MemlockTooLow { have_bytes, need_bytes });
+    assert_eq!(failed(errno::EMFILE), HostError::TooFewDescriptors { have: 1024, need: 11 });
 }
 
 #[test]
 fn shards_go_only_to_allowed_cpus_and_to_each_once() {
-    let check = |wanted: Wanted, error: StartError| {
+    let check = |wanted: Wanted, error: HostError| {
         assert_eq!(judge(&good_host(), &wanted), Err(error));
     };
-    check(count(5), StartError::TooManyShards { wanted: 5, allowed: allowed() });
-    check(listed(&[0, 4096]), StartError::NoSuchCpu { cpu: CpuId(4096), allowed: allowed() });
-    check(listed(&[0, 4]), StartError::NoSuchCpu { cpu: CpuId(4), allowed: allowed() });
-    check(listed(&[1, 2, 1]), StartError::CpuTwice { cpu: CpuId(1) });
-    check(listed(&[]), StartError::NoShards);
+    check(count(5), HostError::TooManyShards { wanted: 5, allowed: allowed() });
+    check(listed(&[0, 4096]), HostError::NoSuchCpu { cpu: CpuId(4096), allowed: allowed() });
+    check(listed(&[0, 4]), HostError::NoSuchCpu { cpu: CpuId(4), allowed: allowed() });
+    check(listed(&[1, 2, 1]), HostError::CpuTwice { cpu: CpuId(1) });
+    check(listed(&[]), HostError::NoShards);
 
     let what = "/sys/devices/system/cpu/online: gone".to_owned();
     let unreadable = refused(|facts| facts.cpus = Err(what.clone()));
-    assert_eq!(unreadable, StartError::CpusUnreadable { what });
+    assert_eq!(unreadable, HostError::CpusUnreadable { what });
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn memlock_is_needed_per_shard_unless_exempt_and_never_below_the_floor() {
         facts.memlock_bytes = soft;
         facts.memlock_exempt = memlock_exempt;
         let error = judge(&facts, &count(n_shards)).err();
-        let wanted = need.map(|need_bytes| StartError::MemlockTooLow {
+        let wanted = need.map(|need_bytes| HostError::MemlockTooLow {
             have_bytes: soft.expect("unlimited is never too low"),
             need_bytes,
         });
@@ -147,7 +147,7 @@ fn descriptors_are_needed_for_what_is_open_what_shards_open_and_what_is_asked() 
         let wanted = Wanted { descriptors, ..count(2) };
         let error = judge(&facts, &wanted).err();
         let too_few =
-            need.map(|need| StartError::TooFewDescriptors { have: soft.unwrap_or(u64::MAX), need });
+            need.map(|need| HostError::TooFewDescriptors { have: soft.unwrap_or(u64::MAX), need });
         assert_eq!(error, too_few, "soft {soft:?}, {descriptors} asked for");
     };
     check(Some(119), 100, None);
@@ -171,7 +171,7 @@ fn a_quota_below_the_shards_is_a_warning_and_no_error() {
 
 #[test]
 fn every_error_is_one_lowercase_line_with_a_remedy() {
-    let blocked = |cause| StartError::IoUringBlocked { call: "io_uring_setup", errno: 1, cause };
+    let blocked = |cause| HostError::IoUringBlocked { call: "io_uring_setup", errno: 1, cause };
     let errors = [
         (blocked(BlockCause::Sysctl { level: 1 }), "kernel.io_uring_group"),
         (blocked(BlockCause::Sysctl { level: 2 }), "sysctl -w kernel.io_uring_disabled=0"),
@@ -179,15 +179,15 @@ fn every_error_is_one_lowercase_line_with_a_remedy() {
         (blocked(BlockCause::SecurityModule), "policy"),
         (blocked(BlockCause::NotBuilt), "CONFIG_IO_URING=y"),
         (blocked(BlockCause::Unknown), "man 2 io_uring_setup"),
-        (StartError::KernelTooOld { have: "5.4".to_owned(), need: (5, 8) }, "run Linux 5.8"),
-        (StartError::OperationMissing { op: "IORING_OP_SEND" }, "run a kernel"),
-        (StartError::MemlockTooLow { have_bytes: 1, need_bytes: 524_289 }, "ulimit -l 513`"),
-        (StartError::TooManyShards { wanted: 9, allowed: allowed() }, "at most 4"),
-        (StartError::NoSuchCpu { cpu: CpuId(9), allowed: allowed() }, "name some of 0-3"),
-        (StartError::CpuTwice { cpu: CpuId(1) }, "each cpu once"),
-        (StartError::NoShards, "at least one cpu"),
-        (StartError::CpusUnreadable { what: "x: gone".to_owned() }, "mount /sys"),
-        (StartError::TooFewDescriptors { have: 1, need: 70 }, "ulimit -n 70`"),
+        (HostError::KernelTooOld { have: "5.4".to_owned(), need: (5, 8) }, "run Linux 5.8"),
+        (HostError::OperationMissing { op: "IORING_OP_SEND" }, "run a kernel"),
+        (HostError::MemlockTooLow { have_bytes: 1, need_bytes: 524_289 }, "ulimit -l 513`"),
+        (HostError::TooManyShards { wanted: 9, allowed: allowed() }, "at most 4"),
+        (HostError::NoSuchCpu { cpu: CpuId(9), allowed: allowed() }, "name some of 0-3"),
+        (HostError::CpuTwice { cpu: CpuId(1) }, "each cpu once"),
+        (HostError::NoShards, "at least one cpu"),
+        (HostError::CpusUnreadable { what: "x: gone".to_owned() }, "mount /sys"),
+        (HostError::TooFewDescriptors { have: 1, need: 70 }, "ulimit -n 70`"),
     ];
     for (error, remedy) in errors {
         let line = error.to_string();
