@@ -30,7 +30,7 @@ pub use limits::Limits;
 pub use metrics::{
     Distribution, LongPoll, SealCounts, ShardSnapshot, StageLedger, StageSnapshot,
 };
-pub use runtime::affinity::{CpuId, CpuList};
+pub use runtime::affinity::{self, CpuId, CpuList};
 pub use runtime::bridge::Bridge;
 pub use runtime::pinned::IdlePolicy;
 pub use runtime::preflight;

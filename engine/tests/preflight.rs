@@ -9,8 +9,8 @@ mod child;
 use std::num::NonZeroUsize;
 
 use child::{Ended, in_child};
-use forebay::runtime::affinity::{CpuId, CpuList, current_thread_cpus, pin_current_thread};
-use forebay::runtime::preflight::{
+use forebay::affinity::{CpuId, CpuList, current_thread_cpus, pin_current_thread};
+use forebay::preflight::{
     BlockCause, HostError, Report, ShardCpus, Wanted, gather, judge,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use child::{Ended, in_child};
-use forebay::runtime::signal::{Signal, Signals, Urgency};
+use forebay::signal::{Signal, Signals, Urgency};
 use rustix::process::{Signal as Raw, getpid, kill_process};
 
 /// Long enough for any machine: only a test that fails waits so long.
