@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["metrics", "gate", "reply"],
     &["task", "stage", "mesh", "net"],
     &["shard"],
-    &["engine", "simulation"],
+    &["engine", "sim"],
 ];
 
 /// What a module may name though it stands above: where, what, why.

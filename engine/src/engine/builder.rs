@@ -10,15 +10,15 @@ use super::stop::Engine;
 use crate::error::StartError;
 use crate::limits::Limits;
 use crate::metrics::ShardSnapshot;
+use crate::runtime::ShardId;
 use crate::runtime::affinity::CpuId;
 use crate::runtime::hosted::Hosted;
 use crate::runtime::pinned::{self, IdlePolicy, ShardSpec};
 use crate::runtime::preflight::{ShardCpus, Wanted, gather, judge};
 use crate::runtime::shared::board::Board;
+use crate::runtime::shared::bridges::Bridges;
 use crate::runtime::shared::published::Published;
 use crate::runtime::shared::{Gathering, Outside};
-use crate::runtime::ShardId;
-use crate::runtime::shared::bridges::Bridges;
 use crate::shard::{Factory, Setup, Shard, Shown, erase};
 use crate::stage::{Kind, Ship, Stage, StageCore, StageOptions, StageRef};
 
@@ -84,6 +84,7 @@ pub struct Builder {
     limits: Limits,
     preempt: Option<Duration>,
     seed: u64,
+    recording: bool,
     stages: Vec<Declared>,
 }
 
@@ -110,6 +111,7 @@ impl Builder {
             limits: Limits::default(),
             preempt: None,
             seed: fastrand::u64(..),
+            recording: false,
             stages: Vec::new(),
         }
     }
@@ -147,6 +149,12 @@ impl Builder {
     /// that nobody outside can choose keys that collide.
     pub fn seed(&mut self, seed: u64) -> &mut Self {
         self.seed = seed;
+        self
+    }
+
+    /// Keeps a log of every turn from the first on, for [`Handle::take_turns`]. Default off.
+    pub fn record_turns(&mut self, recording: bool) -> &mut Self {
+        self.recording = recording;
         self
     }
 
@@ -267,7 +275,12 @@ impl Builder {
     ) -> Setup {
         Setup {
             names: self.stage_names().collect(),
-            factories: self.stages.iter().map(|stage| (stage.make)(stage.options.clone())).collect(),
+            recording: self.recording,
+            factories: self
+                .stages
+                .iter()
+                .map(|stage| (stage.make)(stage.options.clone()))
+                .collect(),
             done: Box::new(done),
         }
     }
@@ -355,4 +368,3 @@ impl Builder {
 fn epoch() -> Instant {
     Instant::now()
 }
-

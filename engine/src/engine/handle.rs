@@ -136,20 +136,13 @@ impl Handle {
         self.outsides[shard].control(Control::Enter(crate::runtime::shared::board::Phase::Gone));
     }
 
-    /// Makes every shard keep a log of its turns from here on.
-    pub fn record_turns(&self) {
-        for outside in self.outsides.iter() {
-            outside.control(Control::Log(None));
-        }
-    }
-
-    /// Takes the turns recorded so far, of all shards, in the order in which they began.
+    /// Takes the turns recorded so far (see [`Builder::record_turns`](crate::Builder::record_turns)), of all shards, in the order in which they began.
     #[must_use]
     pub fn take_turns(&self) -> Vec<TurnRecord> {
         let mut turns = Vec::new();
         for outside in self.outsides.iter() {
             let (sender, receiver) = oneshot::channel();
-            outside.control(Control::Log(Some(sender)));
+            outside.control(Control::TakeLog(sender));
             turns.extend(receiver.recv_timeout(ANSWER_WITHIN).unwrap_or_default());
         }
         turns.sort_by_key(|turn| (turn.began, turn.shard));
@@ -200,6 +193,15 @@ impl<T> Reply<T> {
     /// The [`RequestError`] the request ended with; `PeerGone` if its shard ended first.
     pub fn wait(self) -> Result<T, RequestError> {
         self.receiver.recv().unwrap_or(Err(RequestError::PeerGone))
+    }
+
+    /// The reply, if it is there already.
+    pub fn try_take(&self) -> Option<Result<T, RequestError>> {
+        match self.receiver.try_recv() {
+            Ok(result) => Some(result),
+            Err(oneshot::TryRecvError::Empty) => None,
+            Err(oneshot::TryRecvError::Disconnected) => Some(Err(RequestError::PeerGone)),
+        }
     }
 
     /// Blocks for at most `timeout`; `None` when it was not enough.

@@ -43,7 +43,15 @@ impl Half {
         }
     }
 
-    /// Whether a pass must end here; `polled` tasks have run in it for `spent_ns`.
+    /// The time when a pass has ended.
+    pub(crate) fn after_pass(&self) -> Time {
+        match self {
+            Self::Pinned(half) => half.now(),
+            Self::Simulated(half) => half.after_pass(),
+        }
+    }
+
+    /// Whether a pass must end here; `polled` tasks have run in it.
     pub(crate) fn cuts_pass(&self, polled: usize, over_slice: bool) -> bool {
         match self {
             Self::Pinned(_) => over_slice,

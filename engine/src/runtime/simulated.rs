@@ -64,10 +64,17 @@ impl SimulatedHalf {
         self.world.clock.get()
     }
 
+    pub(crate) fn after_pass(&self) -> Time {
+        if let Some(script) = self.world.script.get() {
+            self.world.clock.set(script.passed);
+        }
+        self.now()
+    }
+
     pub(crate) fn after_poll(&self) -> Time {
         let now = self.now();
-        if let Some(script) = self.world.script.get() {
-            return script.passed.max(now);
+        if self.world.script.get().is_some() {
+            return now;
         }
         let spent = self.world.rng.borrow_mut().u64(0..=self.world.chance.poll_ns);
         let now = Time::from_nanos(now.as_nanos() + spent);

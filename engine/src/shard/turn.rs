@@ -29,7 +29,7 @@ impl Shard {
         let began = self.core.read_clock();
         let taken = self.take_in();
         let polled = self.run_pass(began);
-        let passed = self.core.read_clock();
+        let passed = self.core.end_pass();
         let (sealed, ask_again) = self.seal();
         let sent = self.send_parcels();
         self.metrics.turns.add(1);
@@ -123,10 +123,8 @@ impl Shard {
         let mut sent = false;
         let peers: Vec<ShardId> = self.mesh.peers().collect();
         for peer in peers {
-            let (mut envelopes, waiting) = split_by_credit(
-                self.core.outbox().take(peer),
-                self.mesh.credits(peer),
-            );
+            let (mut envelopes, waiting) =
+                split_by_credit(self.core.outbox().take(peer), self.mesh.credits(peer));
             let mut credits =
                 self.mesh.credits(peer) - envelopes.iter().map(Envelope::credits).sum::<usize>();
             for stage in stages.iter() {

@@ -11,11 +11,11 @@ use super::remote::RemoteTable;
 use super::source::Sources;
 use super::unit::Units;
 use crate::error::RequestError;
+use crate::runtime::Time;
 use crate::runtime::core::{Context, Core, Due};
 use crate::runtime::ready::Site;
 use crate::runtime::shared::RequestInfo;
 use crate::runtime::wheel::TimerId;
-use crate::runtime::Time;
 
 new_key_type! { pub(crate) struct RequestKey; }
 

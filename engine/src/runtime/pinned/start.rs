@@ -45,8 +45,9 @@ impl std::fmt::Debug for LaneEnds {
 /// an `Rc` between threads.
 pub(crate) fn lanes(n_shards: usize, parcels: usize) -> Vec<LaneEnds> {
     let empty = || (0..n_shards).map(|_| None).collect();
-    let mut ends: Vec<LaneEnds> =
-        (0..n_shards).map(|_| LaneEnds { out: empty(), into: (0..n_shards).map(|_| None).collect() }).collect();
+    let mut ends: Vec<LaneEnds> = (0..n_shards)
+        .map(|_| LaneEnds { out: empty(), into: (0..n_shards).map(|_| None).collect() })
+        .collect();
     for from in 0..n_shards {
         for to in (0..n_shards).filter(|to| *to != from) {
             let (sender, receiver) = new_bounded(parcels);
@@ -148,7 +149,8 @@ async fn live(
             }
         }));
     }
-    drive(shard, &bell).await;
+    drive(Rc::clone(&shard), &bell).await;
+    shard.bury();
     // A receive task left parked would leak, and its lane would never report its end.
     for task in receiving {
         task.cancel().await;

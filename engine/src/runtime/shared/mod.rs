@@ -10,6 +10,7 @@ pub(crate) mod sync;
 pub(crate) mod inbox;
 pub(crate) mod board;
 pub(crate) mod bridges;
+pub(crate) mod flag;
 pub(crate) mod published;
 
 use std::fmt;
@@ -45,8 +46,8 @@ pub(crate) enum Control {
     Cancel(u64),
     /// Another shard has ended; the shard looks which.
     PeerGone,
-    /// Keep a log of turns from here on, or hand out what was kept.
-    Log(Option<oneshot::Sender<Vec<super::TurnRecord>>>),
+    /// Hand out the log of turns kept so far.
+    TakeLog(oneshot::Sender<Vec<super::TurnRecord>>),
 }
 
 impl fmt::Debug for Message {
