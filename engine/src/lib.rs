@@ -17,6 +17,7 @@ mod metrics;
 mod task;
 mod stage;
 mod mesh;
+mod fs;
 mod shard;
 mod engine;
 #[cfg(feature = "sim")]
@@ -29,6 +30,7 @@ pub use engine::{AwaitReply, Builder, CpuChoice, Engine, Handle, Reply, Snapshot
 pub use error::{
     BridgeError, CallError, Outcome, RequestError, StartError, SubmitError, UnitError,
 };
+pub use fs::File;
 pub use limits::Limits;
 pub use mesh::LaneLedger;
 pub use metrics::{Distribution, LongPoll, SealCounts, ShardSnapshot, StageLedger, StageSnapshot};

@@ -18,12 +18,13 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::engine::{Builder, Handle};
 use crate::error::StartError;
 use crate::mesh::LaneLedger;
 use crate::metrics::ShardSnapshot;
+use crate::runtime::clock::Clock;
 use crate::runtime::core::Core;
 use crate::runtime::half::Half;
 pub use crate::runtime::half::Plant;
@@ -99,7 +100,7 @@ struct SimShard {
 pub struct Simulation {
     world: Rc<World>,
     shards: Vec<SimShard>,
-    outsides: Arc<[Arc<Outside>]>,
+    outsides: Arc<[&'static Outside]>,
     handle: Handle,
     board: Arc<Board>,
     turns: Vec<TurnRecord>,
@@ -152,16 +153,17 @@ impl Simulation {
                 shuffle: options.shuffle,
             },
             plant: options.plant,
+            files: RefCell::default(),
             script: Cell::new(None),
         });
         let bridges = Bridges::new(CpuList::default());
         let inbox_max = builder.limits_ref().inbox_max;
-        let outsides: Arc<[Arc<Outside>]> = (0..n_shards)
-            .map(|idx| Arc::new(Outside::new(ShardId::new(idx), inbox_max, Arc::clone(&bridges))))
+        let outsides: Arc<[&'static Outside]> = (0..n_shards)
+            .map(|idx| Outside::leak(ShardId::new(idx), inbox_max, Arc::clone(&bridges)))
             .collect();
         let snapshots = (0..n_shards).map(|_| Arc::default()).collect();
         Ok(Self {
-            handle: Handle::new(Arc::clone(&outsides), snapshots, epoch()),
+            handle: Handle::new(Arc::clone(&outsides), snapshots, Clock::start()),
             board: Arc::new(Board::new(n_shards)),
             shards: Vec::new(),
             turns: Vec::new(),
@@ -183,7 +185,7 @@ impl Simulation {
             let core = Core::new(
                 id,
                 self.outsides.len(),
-                Arc::clone(outside),
+                outside,
                 half,
                 builder.limits_ref().clone(),
                 builder.hash_seed(),
@@ -364,7 +366,7 @@ impl Simulation {
 
     fn bury(&mut self, shard: usize) {
         self.shards[shard].shard.bury();
-        let outside = &self.outsides[shard];
+        let outside = self.outsides[shard];
         outside.mark_gone();
         drop(outside.inbox().close());
         for peer in self.outsides.iter().filter(|peer| peer.id().index() != shard) {
@@ -529,9 +531,4 @@ impl Simulation {
         let mut log = self.shards[shard.index()].shard.take_log();
         log.pop().ok_or_else(|| format!("no turn was logged for {turn:?}"))
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the handle's clock; nothing simulated reads it")]
-fn epoch() -> Instant {
-    Instant::now()
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::handle::Handle;
 use super::stop::Engine;
@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::metrics::ShardSnapshot;
 use crate::runtime::ShardId;
 use crate::runtime::affinity::CpuId;
+use crate::runtime::clock::Clock;
 use crate::runtime::hosted::Hosted;
 use crate::runtime::pinned::{self, IdlePolicy, ShardSpec};
 use crate::runtime::preflight::{ShardCpus, Wanted, gather, judge};
@@ -310,15 +311,14 @@ impl Builder {
         self.check_stages(n_shards)?;
         let bridges = Bridges::new(host.allowed.clone());
 
-        let epoch = epoch();
-        let outsides: Arc<[Arc<Outside>]> = (0..n_shards)
-            .map(|idx| Outside::new(ShardId::new(idx), self.limits.inbox_max, Arc::clone(&bridges)))
-            .map(Arc::new)
+        let clock = Clock::start();
+        let outsides: Arc<[&'static Outside]> = (0..n_shards)
+            .map(|idx| Outside::leak(ShardId::new(idx), self.limits.inbox_max, Arc::clone(&bridges)))
             .collect();
         let board = Arc::new(Board::new(n_shards));
         let snapshots: Vec<Arc<Published<ShardSnapshot>>> =
             (0..n_shards).map(|_| Arc::default()).collect();
-        let handle = Handle::new(Arc::clone(&outsides), snapshots.clone(), epoch);
+        let handle = Handle::new(Arc::clone(&outsides), snapshots.clone(), clock.clone());
         let mut engine =
             Engine::new(handle, Arc::clone(&board), bridges, self.limits.clone(), host.clone());
 
@@ -337,7 +337,7 @@ impl Builder {
                 preempt: self.preempt,
                 limits: self.limits.clone(),
                 hash_seed: self.seed,
-                epoch,
+                clock: clock.clone(),
                 outsides: Arc::clone(&outsides),
                 ends,
             };
@@ -362,9 +362,4 @@ impl Builder {
             }
         }
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the zero of the engine's clock")]
-fn epoch() -> Instant {
-    Instant::now()
 }

@@ -51,7 +51,7 @@ impl Context {
 pub(crate) struct Core {
     id: ShardId,
     n_shards: usize,
-    outside: Arc<Outside>,
+    outside: &'static Outside,
     half: Half,
     limits: Limits,
     hash_seed: u64,
@@ -69,7 +69,7 @@ impl Core {
     pub(crate) fn new(
         id: ShardId,
         n_shards: usize,
-        outside: Arc<Outside>,
+        outside: &'static Outside,
         half: Half,
         limits: Limits,
         hash_seed: u64,
@@ -101,8 +101,8 @@ impl Core {
         self.n_shards
     }
 
-    pub(crate) fn outside(&self) -> &Arc<Outside> {
-        &self.outside
+    pub(crate) fn outside(&self) -> &'static Outside {
+        self.outside
     }
 
     pub(crate) fn half(&self) -> &Half {

@@ -20,7 +20,7 @@ use crate::limits::PUBLISH_EVERY;
 use crate::runtime::hosted::{Next, TurnRecord};
 use crate::runtime::lane::Envelope;
 use crate::runtime::shared::board::Phase;
-use crate::runtime::{ShardId, Time};
+use crate::runtime::Time;
 use crate::stage::TurnView;
 
 impl Shard {
@@ -121,8 +121,7 @@ impl Shard {
     fn send_parcels(&self) -> bool {
         let stages = self.stages.borrow().clone();
         let mut sent = false;
-        let peers: Vec<ShardId> = self.mesh.peers().collect();
-        for peer in peers {
+        for peer in self.mesh.peers() {
             let (mut envelopes, waiting) =
                 split_by_credit(self.core.outbox().take(peer), self.mesh.credits(peer));
             let mut credits =
