@@ -16,9 +16,11 @@ use std::time::Duration;
 
 use super::Shard;
 use super::intake::Taken;
+use super::stopwatch::Stopwatch;
 use crate::limits::PUBLISH_EVERY;
 use crate::runtime::hosted::{Next, TurnRecord};
 use crate::runtime::lane::Envelope;
+use crate::runtime::ready::Runnable;
 use crate::runtime::shared::board::Phase;
 use crate::runtime::Time;
 use crate::stage::TurnView;
@@ -56,7 +58,8 @@ impl Shard {
             self.pass_left.set(ready.len());
         }
         let slice = Duration::from_micros(self.core.limits().slice_us);
-        let (mut polled, mut before, mut cut) = (0, began, false);
+        let mut watch = Stopwatch::new(began);
+        let (mut polled, mut cut) = (0, false);
         while self.pass_left.get() > 0 && !cut {
             let idx = self.core.half().pick(self.pass_left.get());
             if idx > 0 {
@@ -64,10 +67,12 @@ impl Shard {
             }
             let Some(task) = ready.pop() else { break };
             self.pass_left.set(self.pass_left.get() - 1);
-            before = self.poll(task, before);
+            self.poll(task, &mut watch);
             polled += 1;
-            cut = self.core.half().cuts_pass(polled, before.since(began) >= slice);
+            cut = self.core.half().cuts_pass(polled, watch.read_at().since(began) >= slice);
         }
+        watch.close(self.core.half(), &self.metrics);
+        self.metrics.polls.add(polled as u64);
         if self.pass_left.get() == 0 || ready.is_empty() {
             self.pass_left.set(0);
             self.completed_pass.set(self.core.pass());
@@ -76,13 +81,10 @@ impl Shard {
     }
 
     /// Polls one task and books how long it took.
-    fn poll(&self, task: crate::runtime::ready::Runnable, before: Time) -> Time {
-        let site = *task.metadata();
+    fn poll(&self, task: Runnable, watch: &mut Stopwatch) {
+        watch.begin(*task.metadata());
         task.run();
-        let after = self.core.half().after_poll();
-        self.metrics.polls.add(1);
-        self.metrics.count_poll(site, after.since(before));
-        after
+        watch.end(self.core.half(), &self.metrics);
     }
 
     /// Seals what is due and runs what was sealed, once. Gives the batches formed, and when a
@@ -109,10 +111,14 @@ impl Shard {
             }
         }
         // Batches were put before whatever was ready; settling may have added behind.
-        let mut clock = self.core.now();
+        let mut watch = Stopwatch::new(self.core.now());
         for _ in 0..self.core.take_sealed() {
             let Some(batch) = ready.pop() else { break };
-            clock = self.poll(batch, clock);
+            self.poll(batch, &mut watch);
+        }
+        watch.close(self.core.half(), &self.metrics);
+        for stage in stages.iter() {
+            stage.arm_deadlines();
         }
         (sealed, ask_again)
     }

@@ -18,6 +18,7 @@ use super::slots::StageCore;
 use super::window::{QueueView, SealReason, Verdict};
 use super::{Dedup, Stage};
 use crate::error::{CallError, Outcome};
+use crate::metrics::StageMetrics;
 use crate::runtime::Time;
 use crate::runtime::core::{Context, Due};
 use crate::runtime::guard::{Guarded, Panicked, contain};
@@ -140,10 +141,11 @@ impl<S: Stage> StageCore<S> {
         let now = self.core.now();
         let mut deadline = Time::ZERO;
         let mut places = Vec::new();
+        let mut waits = Waits { now, since: now, n_items: 0 };
         let mut entries = Vec::with_capacity(sealed.items.len());
         for (place, queued) in sealed.items {
             deadline = deadline.max(queued.deadline);
-            self.metrics.wait_ns.record(now.since(queued.admitted));
+            waits.note(queued.admitted, &self.metrics);
             if let Some(hash) = queued.hash {
                 places.push((hash, place, entries.len()));
             }
@@ -154,6 +156,7 @@ impl<S: Stage> StageCore<S> {
                 settled: false.into(),
             });
         }
+        waits.flush(&self.metrics);
         let unsettled = entries.len().into();
         let mut flights = self.flights.borrow_mut();
         let key = flights.insert_with_key(|key| {
@@ -218,6 +221,30 @@ impl<S: Stage> StageCore<S> {
         if cut {
             self.metrics.abandoned.add(1);
             contain(|| self.instance.on_abandon());
+        }
+    }
+}
+
+/// Records waits in runs: items admitted at the same reading of the clock have waited alike.
+struct Waits {
+    now: Time,
+    since: Time,
+    n_items: u64,
+}
+
+impl Waits {
+    fn note(&mut self, admitted: Time, metrics: &StageMetrics) {
+        if admitted != self.since {
+            self.flush(metrics);
+            self.since = admitted;
+        }
+        self.n_items += 1;
+    }
+
+    fn flush(&mut self, metrics: &StageMetrics) {
+        let n_items = std::mem::take(&mut self.n_items);
+        if n_items > 0 {
+            metrics.wait_ns.record_n(self.now.since(self.since), n_items);
         }
     }
 }
