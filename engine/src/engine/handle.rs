@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::error::{RequestError, SubmitError};
 use crate::metrics::ShardSnapshot;
+use crate::runtime::clock::Clock;
 use crate::runtime::shared::inbox::Refused;
 use crate::runtime::shared::published::Published;
 use crate::runtime::shared::{Control, Message, Outside, RequestInfo};
-use crate::runtime::clock::Clock;
 use crate::runtime::{ShardId, TurnRecord};
 use crate::task::{self, RequestOptions};
 

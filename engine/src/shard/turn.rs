@@ -18,11 +18,11 @@ use super::Shard;
 use super::intake::Taken;
 use super::stopwatch::Stopwatch;
 use crate::limits::PUBLISH_EVERY;
+use crate::runtime::Time;
 use crate::runtime::hosted::{Next, TurnRecord};
 use crate::runtime::lane::Envelope;
 use crate::runtime::ready::Runnable;
 use crate::runtime::shared::board::Phase;
-use crate::runtime::Time;
 use crate::stage::TurnView;
 
 impl Shard {
@@ -32,7 +32,7 @@ impl Shard {
         let taken = self.take_in();
         let polled = self.run_pass(began);
         let passed = self.core.end_pass();
-        let (sealed, ask_again) = self.seal();
+        let (sealed, ask_again, worked_until) = self.seal();
         let sent = self.send_parcels();
         self.metrics.turns.add(1);
         self.log_turn(began, passed, &taken, polled, &sealed);
@@ -42,7 +42,7 @@ impl Shard {
         }
         let worked = polled > 0 || !sealed.is_empty() || sent || taken.anything();
         if worked {
-            self.metrics.count_busy(self.core.half().now().since(began));
+            self.metrics.count_busy(worked_until.since(began));
             if passed >= self.publish_at.get() {
                 self.publish();
             }
@@ -87,10 +87,10 @@ impl Shard {
         watch.end(self.core.half(), &self.metrics);
     }
 
-    /// Seals what is due and runs what was sealed, once. Gives the batches formed, and when a
-    /// stage wants to be asked again.
-    fn seal(&self) -> (Vec<(usize, usize)>, Time) {
-        let stages = self.stages.borrow().clone();
+    /// Seals what is due and runs what was sealed, once. Gives the batches formed, when a stage
+    /// wants to be asked again, and the last reading of the clock.
+    fn seal(&self) -> (Vec<(usize, usize)>, Time, Time) {
+        let stages = self.stages.borrow();
         let ready = self.core.ready();
         let turn = TurnView {
             ready_empty: ready.is_empty(),
@@ -120,12 +120,12 @@ impl Shard {
         for stage in stages.iter() {
             stage.arm_deadlines();
         }
-        (sealed, ask_again)
+        (sealed, ask_again, watch.read_at())
     }
 
     /// Sends what the turn has collected: one parcel to each other shard.
     fn send_parcels(&self) -> bool {
-        let stages = self.stages.borrow().clone();
+        let stages = self.stages.borrow();
         let mut sent = false;
         for peer in self.mesh.peers() {
             let (mut envelopes, waiting) =
@@ -154,6 +154,9 @@ impl Shard {
     /// Requests and replies a shard has posted to itself: the same envelopes, without a lane.
     fn answer_to_self(&self) -> bool {
         let envelopes = self.core.outbox().take(self.id());
+        if envelopes.is_empty() {
+            return false;
+        }
         let any = !envelopes.is_empty();
         for envelope in envelopes {
             self.open(self.id(), envelope);

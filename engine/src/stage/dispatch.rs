@@ -35,28 +35,41 @@ enum Ended<E> {
 impl<S: Stage> StageCore<S> {
     /// Forms every batch whose window seals and that has a permit; tells when to ask again.
     pub(super) fn seal_due(self: &Rc<Self>, turn: &TurnView) -> Time {
-        let mut classes = Vec::new();
-        self.queue.borrow().views(&mut classes);
         let mut ask_again = Time::NEVER;
-        for class in classes {
-            let mut view = Some(class);
-            while let Some(class) = view {
-                match self.options.window.decide(&self.view(&class, turn)) {
-                    Verdict::Hold(until) => {
-                        ask_again = ask_again.min(until);
-                        break;
-                    }
-                    Verdict::Seal(_) if !self.may_open(&class) => {
-                        let opens = self.permits.borrow().opens_at(class.oldest_admitted);
-                        ask_again = ask_again.min(opens.unwrap_or(Time::NEVER));
-                        break;
-                    }
-                    Verdict::Seal(reason) => self.dispatch(&class, reason),
+        // As many steps as there are classes now: serving one sends it to the end of the round.
+        let mut place = 0;
+        let n_active = self.queue.borrow().n_active();
+        for _ in 0..n_active {
+            let active = self.queue.borrow().active(place);
+            let Some(lane) = active else { break };
+            match self.seal_class(lane, turn) {
+                Some(until) => {
+                    ask_again = ask_again.min(until);
+                    place += 1;
                 }
-                view = self.queue.borrow().view(class.lane);
+                // Emptied, and gone from the round: the next one stands in its place.
+                None => {}
             }
         }
+        self.queue.borrow_mut().rotate();
         ask_again
+    }
+
+    /// Forms what batches of one class are due; `None` when it is empty then, else the time at
+    /// which to ask again.
+    fn seal_class(self: &Rc<Self>, lane: u32, turn: &TurnView) -> Option<Time> {
+        loop {
+            let class = self.queue.borrow().view(lane);
+            let class = class?;
+            match self.options.window.decide(&self.view(&class, turn)) {
+                Verdict::Hold(until) => return Some(until),
+                Verdict::Seal(_) if !self.may_open(&class) => {
+                    let opens = self.permits.borrow().opens_at(class.oldest_admitted);
+                    return Some(opens.unwrap_or(Time::NEVER));
+                }
+                Verdict::Seal(reason) => self.dispatch(&class, reason),
+            }
+        }
     }
 
     fn view(&self, class: &ClassView, turn: &TurnView) -> QueueView {
@@ -124,7 +137,6 @@ impl<S: Stage> StageCore<S> {
                 break;
             }
         }
-        queue.rotate(class.lane);
         (sealed, expired)
     }
 

@@ -163,15 +163,7 @@ impl Tasks {
                 self.core.arm(deadline.after(self.core.limits().grace), Due::Request(request))
             });
             context.request = request;
-            Record {
-                context,
-                started,
-                site,
-                timer,
-                waker: None,
-                ending: None,
-                units: None,
-            }
+            Record { context, started, site, timer, waker: None, ending: None, units: None }
         });
         Ok((key, context))
     }
