@@ -14,4 +14,4 @@ mod recorder;
 
 pub use part::Part;
 pub use recorder::{LatencyHistogram, LoopKind, OpCounts, Outcome, Recorder, Ticket};
-pub use schedule::{Arrivals, ArrivalCheck, OpenArrival};
+pub use schedule::{ArrivalCheck, Arrivals, OpenArrival};

@@ -102,23 +102,19 @@ impl Arrivals {
         if self.next_ns > now_ns {
             return None;
         }
-        Some(self.take())
-    }
-
-    /// Takes the next due time, due or not.
-    pub fn take(&mut self) -> u64 {
-        let due = self.next_ns;
-        self.next_ns = self.row.advance();
-        debug_assert!(self.next_ns >= due, "due times go back: {due} then {}", self.next_ns);
-        due
+        self.next()
     }
 }
 
 impl Iterator for Arrivals {
     type Item = u64;
 
+    /// Takes the next due time, due or not; never `None`.
     fn next(&mut self) -> Option<u64> {
-        Some(self.take())
+        let due = self.next_ns;
+        self.next_ns = self.row.advance();
+        debug_assert!(self.next_ns >= due, "due times go back: {due} then {}", self.next_ns);
+        Some(due)
     }
 }
 
@@ -230,7 +226,7 @@ mod tests {
             let arrival = OpenArrival::Constant { rate_per_s };
             let mut rows: Vec<Arrivals> = parts(3).map(|p| Arrivals::new(arrival, 1, p)).collect();
             for i in 0..10_000_u64 {
-                let due = rows[usize::try_from(i % 3).unwrap()].take();
+                let due = rows[usize::try_from(i % 3).unwrap()].next().unwrap();
                 let exact = u128::from(i) * u128::from(NS_PER_S) / u128::from(rate_per_s);
                 assert_eq!(u128::from(due), exact, "rate {rate_per_s}, arrival {i}");
             }
@@ -241,9 +237,7 @@ mod tests {
     fn poisson_parts_keep_the_total_rate_and_do_not_repeat_each_other() {
         let arrival = OpenArrival::Poisson { rate_per_s: 100_000 };
         let rows: Vec<Vec<u64>> = parts(2)
-            .map(|part| {
-                Arrivals::new(arrival, 7, part).take_while(|due| *due < NS_PER_S).collect()
-            })
+            .map(|part| Arrivals::new(arrival, 7, part).take_while(|due| *due < NS_PER_S).collect())
             .collect();
         let total = rows[0].len() + rows[1].len();
         // Five standard deviations of a Poisson count of 100,000.
@@ -254,9 +248,10 @@ mod tests {
     #[test]
     fn poisson_gaps_are_exponential() {
         let mean_ns = 20_000.0_f64;
-        let row: Vec<u64> = Arrivals::new(OpenArrival::Poisson { rate_per_s: 50_000 }, 3, Part::WHOLE)
-            .take(100_001)
-            .collect();
+        let row: Vec<u64> =
+            Arrivals::new(OpenArrival::Poisson { rate_per_s: 50_000 }, 3, Part::WHOLE)
+                .take(100_001)
+                .collect();
         for (share, times_mean) in [(0.5, 0.693_147), (0.9, 2.302_585), (0.99, 4.605_170)] {
             let bound = mean_ns * times_mean;
             let below = row.windows(2).filter(|w| ((w[1] - w[0]) as f64) < bound).count();
