@@ -1,0 +1,3 @@
+//! The library behind the `bench-harness` binary: workload files in, dumps and verdicts out.
+
+pub mod dump;
