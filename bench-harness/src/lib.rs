@@ -1,9 +1,10 @@
-//! The harness: reads workload files, runs each cell in a fresh process, writes dumps, compares.
+//! The library behind the `bench-harness` binary: workload files in, dumps and verdicts out.
 //!
-//! In reading order: what is asked (`workload_file`), how it is run (`run` in the parent,
-//! `subject` in the child), how load is made and counted (`load`, `alloc_count`, `process`).
+//! In reading order: what is asked (`workload_file`), what is answered (`dump`), how it is run in
+//! the child (`subject`), how load is made and counted (`load`, `alloc_count`, `process`).
 
 pub mod workload_file;
+pub mod dump;
 pub mod subject;
 pub mod load;
 pub mod alloc_count;
