@@ -11,7 +11,9 @@
 mod part;
 mod schedule;
 mod recorder;
+mod report;
 
 pub use part::Part;
-pub use recorder::{LatencyHistogram, LoopKind, OpCounts, Outcome, Recorder, Ticket};
+pub use recorder::{LatencyHistogram, OpCounts, Outcome, Recorder, Ticket};
+pub use report::ACHIEVED_PERCENT_MIN;
 pub use schedule::{ArrivalCheck, Arrivals, OpenArrival};

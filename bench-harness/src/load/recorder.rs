@@ -16,6 +16,7 @@
 use hdrhistogram::Histogram;
 
 use super::schedule::ArrivalCheck;
+use crate::dump::LoopKind;
 
 /// Longest latency a histogram tells apart; longer ones are counted as overflow.
 ///
@@ -23,15 +24,6 @@ use super::schedule::ArrivalCheck;
 const HIGHEST_NS: u64 = 60_000_000_000;
 /// Significant digits: 0.1 % of the value.
 const DIGITS: u8 = 3;
-
-/// Whether requests wait for one another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoopKind {
-    /// They arrive by a schedule; latency counts from the intended start.
-    Open,
-    /// A fixed number is in flight; each starts when one before it has finished.
-    Closed,
-}
 
 /// How a started request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +172,8 @@ pub struct Recorder {
     /// `Some` in open loops only; in closed ones response is service and there is no lag.
     open: Option<OpenHistograms>,
     arrivals: ArrivalCheck,
+    /// Worst mean gap error of the generators merged so far, this one not included.
+    merged_gap_error_percent: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -204,6 +198,7 @@ impl Recorder {
             service: LatencyHistogram::new(),
             open,
             arrivals: ArrivalCheck::default(),
+            merged_gap_error_percent: None,
         }
     }
 
@@ -228,6 +223,9 @@ impl Recorder {
 
     /// Counts how a started request ended. After `close` it changes nothing: the request stays
     /// counted as in flight at the end.
+    ///
+    /// # Panics
+    /// When more requests end than have started: the caller finished one twice.
     #[inline]
     pub fn finish(&mut self, ticket: Ticket, now_ns: u64, outcome: Outcome) {
         if self.closed_ns.is_some() {
@@ -275,6 +273,9 @@ impl Recorder {
     }
 
     /// Closes the window: what ends later stays in flight at the end. The first close holds.
+    ///
+    /// # Panics
+    /// When it would close before it opened.
     pub fn close(&mut self, now_ns: u64) {
         assert!(now_ns >= self.opened_ns, "closed at {now_ns} before {}", self.opened_ns);
         self.closed_ns.get_or_insert(now_ns);
@@ -294,12 +295,20 @@ impl Recorder {
         }
         self.opened_ns = self.opened_ns.min(other.opened_ns);
         self.closed_ns = self.closed_ns.max(other.closed_ns);
+        self.merged_gap_error_percent =
+            worse(self.merged_gap_error_percent, other.gap_error_percent());
     }
 
     /// The counts so far.
     #[must_use]
     pub const fn counts(&self) -> &OpCounts {
         &self.counts
+    }
+
+    /// Whether the phase says by when a request must be done.
+    #[must_use]
+    pub const fn has_deadline(&self) -> bool {
+        self.deadline_ns.is_some()
     }
 
     /// Whether requests wait for one another.
@@ -332,11 +341,17 @@ impl Recorder {
         self.open.as_ref().map(|open| &open.schedule_lag)
     }
 
-    /// How well this generator kept to its schedule. It is not merged: take it per generator.
+    /// By how much the generators missed their schedule, the worst of those merged: the mean gap
+    /// between starts against the scheduled one. `None` in closed loops.
     #[must_use]
-    pub const fn arrivals(&self) -> &ArrivalCheck {
-        &self.arrivals
+    pub fn gap_error_percent(&self) -> Option<f64> {
+        worse(self.merged_gap_error_percent, self.arrivals.mean_gap_error_percent())
     }
+}
+
+/// The larger of two errors; one that is absent does not count.
+fn worse(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    a.into_iter().chain(b).reduce(f64::max)
 }
 
 #[cfg(test)]

@@ -214,6 +214,8 @@ impl ArrivalCheck {
 
 #[cfg(test)]
 mod tests {
+    use std::f64::consts::{LN_2, LN_10};
+
     use super::*;
 
     fn parts(of: u32) -> impl Iterator<Item = Part> {
@@ -252,7 +254,7 @@ mod tests {
             Arrivals::new(OpenArrival::Poisson { rate_per_s: 50_000 }, 3, Part::WHOLE)
                 .take(100_001)
                 .collect();
-        for (share, times_mean) in [(0.5, 0.693_147), (0.9, 2.302_585), (0.99, 4.605_170)] {
+        for (share, times_mean) in [(0.5, LN_2), (0.9, LN_10), (0.99, 2.0 * LN_10)] {
             let bound = mean_ns * times_mean;
             let below = row.windows(2).filter(|w| ((w[1] - w[0]) as f64) < bound).count();
             let seen = below as f64 / 100_000.0;

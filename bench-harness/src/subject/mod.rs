@@ -3,11 +3,17 @@
 //! The parent hands a [`CellSpec`] to a fresh child and gets the repetition back: what the child
 //! needs to know stands here and nowhere else, so that a repetition can be run again from its spec.
 
+mod engine;
+mod error;
+
+pub use error::CellError;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dump::Repetition;
 use crate::workload_file::{Engine, Peer, Phase, Stage, Workload};
 
 /// Everything one repetition of one cell depends on, the matrix already applied.
@@ -35,4 +41,28 @@ pub struct CellSpec {
     pub warmups: Vec<Phase>,
     /// The phase to measure.
     pub phase: Phase,
+}
+
+/// Runs one repetition in the calling process and returns what it measured.
+///
+/// Index, start and canary of the repetition belong to the parent, which sets them.
+///
+/// # Errors
+/// When the repetition could not be run at all. A run whose requests failed is a repetition that
+/// says so in `invalid_reasons`.
+pub fn run(spec: &CellSpec) -> Result<Repetition, CellError> {
+    match spec.peer {
+        None => engine::run(spec),
+        Some(peer) => run_peer(peer, spec),
+    }
+}
+
+#[cfg(feature = "peers")]
+fn run_peer(peer: Peer, spec: &CellSpec) -> Result<Repetition, CellError> {
+    crate::peers::run(peer, spec)
+}
+
+#[cfg(not(feature = "peers"))]
+fn run_peer(peer: Peer, _: &CellSpec) -> Result<Repetition, CellError> {
+    Err(CellError::NotBuilt(format!("peer {} needs the cargo feature `peers`", peer.name())))
 }

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::values::{Permits, ShardCount};
-use crate::load::{LoopKind, OpenArrival};
+use crate::dump::LoopKind;
+use crate::load::OpenArrival;
 
 /// What `schema` must say.
 pub const SCHEMA: &str = "bench-harness.workload/1";
