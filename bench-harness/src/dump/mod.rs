@@ -13,6 +13,8 @@ mod cell;
 mod host;
 mod latency;
 mod summary;
+#[cfg(test)]
+pub(crate) mod sample;
 
 pub use cell::{
     Canary, Cell, ExtraMetric, LoopKind, Memory, MetricKind, Ops, PerOp, Repetition, Sealed,
@@ -21,7 +23,9 @@ pub use cell::{
 pub use host::{Build, Cgroup, Cpu, Environment, IoUring, Limits, Measurement, Preflight, System};
 pub use latency::{Latency, LatencySet, Quantile, SAMPLES_BEYOND, grouped};
 pub use measured::{Finite, Measured, MeasuredMap};
-pub use summary::{Better, Summary};
+pub use summary::{
+    Better, EXTRA_PREFIX, METRICS, Metric, Series, Summary, metric, series, summarise,
+};
 
 use measured::record;
 
