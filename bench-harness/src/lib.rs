@@ -2,3 +2,6 @@
 
 pub mod dump;
 pub mod stats;
+pub mod environment;
+pub mod canary;
+pub mod doctor;
