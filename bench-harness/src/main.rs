@@ -1,3 +1,8 @@
 //! The harness.
 
+use bench_harness::alloc_count::CountingAllocator;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::system();
+
 fn main() {}
