@@ -314,7 +314,7 @@ impl Peer {
 pub struct Slo {
     /// The measured phase.
     pub phase: String,
-    /// A metric of `cells[].summary`, or `achieved_percent`.
+    /// A metric of `cells[].summary`.
     pub metric: String,
     /// Fails above this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
