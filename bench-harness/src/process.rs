@@ -1,4 +1,4 @@
-//! CPU time and memory of the calling process, from the kernel.
+//! Time, CPU time and memory of the calling process, from the kernel.
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -7,6 +7,12 @@ use rustix::time::{ClockId, clock_gettime};
 #[must_use]
 pub fn cpu_ns() -> u64 {
     clock_ns(ClockId::ProcessCPUTime)
+}
+
+/// A clock that only goes forward; its zero means nothing.
+#[must_use]
+pub fn now_ns() -> u64 {
+    clock_ns(ClockId::Monotonic)
 }
 
 /// CPU time of the calling thread so far.

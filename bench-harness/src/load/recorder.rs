@@ -22,8 +22,6 @@ use crate::dump::LoopKind;
 ///
 /// 60 s at 3 digits from 1 ns costs 216 KiB a histogram; no call in a workload may last longer.
 const HIGHEST_NS: u64 = 60_000_000_000;
-/// Significant digits: 0.1 % of the value.
-const DIGITS: u8 = 3;
 
 /// How a started request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,13 +110,16 @@ pub struct LatencyHistogram {
 }
 
 impl LatencyHistogram {
+    /// Significant digits: 0.1 % of the value.
+    pub const DIGITS: u8 = 3;
+
     /// Makes an empty histogram of 1 ns to 60 s at 3 significant digits.
     ///
     /// # Panics
     /// Never: the bounds are constants that `hdrhistogram` accepts.
     #[must_use]
     pub fn new() -> Self {
-        let values = Histogram::new_with_bounds(1, HIGHEST_NS, DIGITS)
+        let values = Histogram::new_with_bounds(1, HIGHEST_NS, Self::DIGITS)
             .expect("1 <= low, 2 * low <= high, digits <= 5");
         Self { values, overflow: 0 }
     }
