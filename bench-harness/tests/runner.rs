@@ -194,6 +194,18 @@ fn a_host_that_cannot_run_the_engine_exits_10_at_once() {
 }
 
 #[test]
+fn a_host_that_the_engine_refuses_beforehand_starts_nothing_and_says_the_remedy() {
+    let bench = Bench::new();
+    let mut options = bench.options(GOOD, &reply(repetition(Outcome::Completed)));
+    let (error, remedy) = ("io_uring is blocked".to_owned(), "allow it".to_owned());
+    options.engine = EngineFinding::Refused { error, remedy };
+    let error = run(&options, &["units"]).unwrap_err();
+    assert_eq!(error.exit().code(), 10);
+    assert!(error.to_string().contains("io_uring is blocked\n  = help: allow it"), "{error}");
+    assert_eq!(bench.dumps(), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn a_signal_leaves_a_partial_dump_and_its_own_exit_code() {
     for (signal, code) in [(StopSignal::Interrupt, 130), (StopSignal::Terminate, 143)] {
         let bench = Bench::new();
