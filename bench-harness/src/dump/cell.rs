@@ -124,6 +124,8 @@ record! {
         pub after_ns: u64,
         /// `after` against `before`; positive when the host got slower.
         pub drift_percent: Finite,
+        /// Share of CPU time that the hypervisor gave to others meanwhile.
+        pub steal_percent: Finite,
     }
 }
 
@@ -233,11 +235,12 @@ record! {
 
 impl Canary {
     /// Returns the canary of a repetition from its two timings.
-    pub fn from_timings(before_ns: u64, after_ns: u64) -> Self {
+    pub fn from_timings(before_ns: u64, after_ns: u64, steal_percent: Measured<Finite>) -> Self {
         let (before, after) = (super::to_f64(before_ns), super::to_f64(after_ns));
         Self {
             before_ns: before_ns.into(),
             after_ns: after_ns.into(),
+            steal_percent,
             drift_percent: Measured::ratio(
                 (after - before) * 100.0,
                 before,
@@ -252,6 +255,7 @@ impl Canary {
             before_ns: Measured::absent(reason),
             after_ns: Measured::absent(reason),
             drift_percent: Measured::absent(reason),
+            steal_percent: Measured::absent(reason),
         }
     }
 }

@@ -10,18 +10,29 @@ use serde_json::Value;
 mod measured;
 
 mod cell;
+mod check;
+mod file;
 mod host;
 mod latency;
 mod summary;
+#[cfg(test)]
+pub(crate) mod sample;
 
 pub use cell::{
     Canary, Cell, ExtraMetric, LoopKind, Memory, MetricKind, Ops, PerOp, Repetition, Sealed,
     ShardStats, StageStats,
 };
+pub use check::{Problem, check};
+pub use file::{
+    DUMP_BYTES_MAX, RESULTS_DIR_DEFAULT, RESULTS_DIR_VARIABLE, ReadError, new_path, parse, read,
+    results_dir, without_paths, write, write_atomically,
+};
 pub use host::{Build, Cgroup, Cpu, Environment, IoUring, Limits, Measurement, Preflight, System};
 pub use latency::{Latency, LatencySet, Quantile, SAMPLES_BEYOND, grouped};
 pub use measured::{Finite, Measured, MeasuredMap};
-pub use summary::{Better, Summary};
+pub use summary::{
+    Better, EXTRA_PREFIX, METRICS, Metric, Series, Summary, metric, series, summarise,
+};
 
 use measured::record;
 
