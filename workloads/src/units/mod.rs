@@ -13,6 +13,7 @@ pub mod views;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod simulated;
+pub mod keys;
 #[cfg(test)]
 mod fixture;
 
