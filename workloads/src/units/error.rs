@@ -88,6 +88,11 @@ pub enum StoreError {
         /// The value.
         value: String,
     },
+    /// There is no connection to make the call on, now.
+    NoConnection {
+        /// Why.
+        why: String,
+    },
     /// The simulated downstream failed, as it was told to.
     Simulated,
 }
@@ -108,6 +113,7 @@ impl StoreError {
                 ];
                 source.is_closed() || source.code().is_some_and(|code| going.contains(&code))
             }
+            Self::NoConnection { .. } => true,
             Self::File { .. } | Self::Sqlite { .. } | Self::Decode { .. } | Self::Simulated => {
                 false
             }
@@ -128,6 +134,7 @@ impl fmt::Display for StoreError {
                 cause.map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
             Self::Decode { doing, value } => write!(f, "unexpected value {value} {doing}"),
+            Self::NoConnection { why } => write!(f, "no connection: {why}"),
             Self::Simulated => f.write_str("simulated failure"),
         }
     }
@@ -140,7 +147,7 @@ impl std::error::Error for StoreError {
             Self::Sqlite { source, .. } => Some(source),
             #[cfg(feature = "postgres")]
             Self::Postgres { source, .. } => Some(source),
-            Self::Decode { .. } | Self::Simulated => None,
+            Self::Decode { .. } | Self::NoConnection { .. } | Self::Simulated => None,
         }
     }
 }
