@@ -1,4 +1,6 @@
 //! Goal: whatever a child does, the dump is whole, true to the contract, and the exit code fits.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 //! Method: the runner of the binary, with a shell script in place of the child; a good reply is a
 //! repetition made by the recorder. No engine, no network.
 
@@ -191,6 +193,18 @@ fn a_host_that_cannot_run_the_engine_exits_10_at_once() {
     assert_eq!((exit.code(), dump.run.status), (10, RunStatus::Failed));
     assert!(dump.cells[0].invalid_reasons[0].contains("io_uring is blocked; allow it"));
     assert_eq!(dump.cells[1].invalid_reasons, Vec::<String>::new(), "it was not even tried");
+}
+
+#[test]
+fn a_host_that_the_engine_refuses_beforehand_starts_nothing_and_says_the_remedy() {
+    let bench = Bench::new();
+    let mut options = bench.options(GOOD, &reply(repetition(Outcome::Completed)));
+    let (error, remedy) = ("io_uring is blocked".to_owned(), "allow it".to_owned());
+    options.engine = EngineFinding::Refused { error, remedy };
+    let error = run(&options, &["units"]).unwrap_err();
+    assert_eq!(error.exit().code(), 10);
+    assert!(error.to_string().contains("io_uring is blocked\n  = help: allow it"), "{error}");
+    assert_eq!(bench.dumps(), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -67,6 +67,13 @@ pub enum RunError {
     Invalid(Vec<crate::workload_file::Report>),
     /// The command line asks for what is not there.
     Usage(String),
+    /// This host cannot run the engine.
+    HostUnfit {
+        /// What was refused.
+        error: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// The dump could not be written.
     Io(PathBuf, std::io::Error),
 }
@@ -78,6 +85,7 @@ impl RunError {
         match self {
             Self::Invalid(_) => Exit::InvalidFile,
             Self::Usage(_) => Exit::Usage,
+            Self::HostUnfit { .. } => Exit::HostUnfit,
             Self::Io(..) => Exit::Internal,
         }
     }
@@ -88,6 +96,9 @@ impl std::fmt::Display for RunError {
         match self {
             Self::Invalid(reports) => reports.iter().try_for_each(|report| report.fmt(f)),
             Self::Usage(message) => writeln!(f, "error: {message}"),
+            Self::HostUnfit { error, remedy } => {
+                writeln!(f, "error: this host cannot run the engine: {error}\n  = help: {remedy}")
+            }
             Self::Io(path, error) => {
                 writeln!(f, "error: {} cannot be written: {error}", path.display())
             }
@@ -100,8 +111,8 @@ impl std::error::Error for RunError {}
 /// Runs files one after the other, all of them checked before the first.
 ///
 /// # Errors
-/// When a file is wrong, nothing matches the filter, or a dump cannot be written. Whatever else
-/// goes wrong stands in the dump and in the exit code.
+/// When a file is wrong, nothing matches the filter, this host cannot run the engine, or a dump
+/// cannot be written. Whatever else goes wrong stands in the dump and in the exit code.
 pub fn run_files(
     files: &[PathBuf],
     options: &RunOptions,
@@ -109,6 +120,9 @@ pub fn run_files(
     progress: &mut Progress,
 ) -> Result<(Vec<FileRun>, Exit), RunError> {
     let plans = load_all(files, options)?;
+    if let EngineFinding::Refused { error, remedy } = &options.engine {
+        return Err(RunError::HostUnfit { error: error.clone(), remedy: remedy.clone() });
+    }
     let mut exit = Exit::Ok;
     let mut runs = Vec::new();
     for plan in plans {
