@@ -2,6 +2,8 @@
 
 pub mod dump;
 pub mod stats;
+pub mod compare;
+pub mod text;
 pub mod environment;
 pub mod canary;
 pub mod doctor;

@@ -34,7 +34,7 @@ pub use summary::{
     Better, EXTRA_PREFIX, METRICS, Metric, Series, Summary, metric, series, summarise,
 };
 
-use measured::record;
+pub(crate) use measured::{join, record, skip_value};
 
 /// The schema that this version writes and reads.
 pub const SCHEMA: &str = "bench-harness.dump/1";
