@@ -5,6 +5,7 @@
 
 mod output;
 mod run;
+mod compare;
 mod validate;
 mod list;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::compare::Axis;
 use crate::dump::RESULTS_DIR_VARIABLE;
 use crate::environment::{HostFiles, capture};
 use crate::exit::Exit;
@@ -47,6 +49,8 @@ pub struct Cli {
 enum Command {
     /// Runs workload files; prints one table each, writes one dump each.
     Run(RunArgs),
+    /// Compares two dumps: a verdict for each cell and metric.
+    Compare(CompareArgs),
     /// Tells everything that is wrong with workload files or dumps.
     Validate(ValidateArgs),
     /// Lists workload files and what they come to.
@@ -104,6 +108,38 @@ enum RunFormat {
     Json,
 }
 
+/// Arguments of `compare`.
+#[derive(Debug, Args)]
+pub(super) struct CompareArgs {
+    /// The dump to compare with.
+    base: PathBuf,
+    /// The dump to judge.
+    new: PathBuf,
+    /// What is printed.
+    #[arg(long, value_enum, default_value_t)]
+    format: CompareFormat,
+    /// Exits 7 when nothing can be said.
+    #[arg(long)]
+    strict: bool,
+    /// Does not fail when the new dump lacks cells.
+    #[arg(long)]
+    allow_missing: bool,
+    /// Compares in spite of a difference of this kind; then nothing decides the exit code.
+    #[arg(long, value_name = "AXIS")]
+    allow: Vec<Axis>,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum CompareFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+    /// For a pull request.
+    Markdown,
+}
+
 /// Arguments of `validate`.
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
@@ -157,6 +193,7 @@ pub fn main() -> Exit {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Compare(args) => compare::compare(&args),
         Command::Validate(args) => validate::validate(&args),
         Command::List(args) => list::list(&args),
         Command::Doctor(args) => doctor(&args),
