@@ -1,9 +1,9 @@
 //! The library behind the `bench-harness` binary: workload files in, dumps and verdicts out.
 //!
 //! In reading order: the command line (`cli`), what is asked (`workload_file`), what is answered
-//! (`dump`, `stats`), what runs when (`run`, in the parent), how a cell runs in its child (`subject`,
-//! `peers`), how load is made and counted (`load`, `cost`, `alloc_count`, `process`), what the host
-//! is like (`environment`, `canary`, `doctor`).
+//! (`dump`, `stats`), two answers side by side (`compare`), what runs when (`run`, in the parent),
+//! how a cell runs in its child (`subject`, `peers`), how load is made and counted (`load`, `cost`,
+//! `alloc_count`, `process`), what the host is like (`environment`, `canary`, `doctor`).
 
 pub mod cli;
 pub mod exit;
@@ -12,6 +12,8 @@ pub mod schema;
 pub mod workload_file;
 pub mod dump;
 pub mod stats;
+pub mod compare;
+pub mod text;
 
 pub mod run;
 

@@ -1,4 +1,6 @@
 //! Goal: the command line keeps the contract: exit codes, and stdout for the asked format alone.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 //! Method: the binary itself, as a shell would start it.
 
 use std::path::{Path, PathBuf};
@@ -146,4 +148,19 @@ fn a_reader_that_goes_away_is_no_error() {
         .output()
         .unwrap();
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
+}
+
+#[test]
+fn a_comparison_that_cannot_be_made_is_told_for_both_sides() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("broken.json").display().to_string();
+    std::fs::write(&path, "{\"schema\": \"bench-harness.dump/7\"}").unwrap();
+    let output = harness(&["compare", &path, "nowhere.json"]);
+    assert_eq!((code(&output), stdout(&output)), (1, ""), "a missing file is input and output");
+    assert!(stderr(&output).contains("version 7"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("nowhere.json"), "{}", stderr(&output));
+    let output = harness(&["compare", &path, &path]);
+    assert_eq!(code(&output), 3);
+    let output = harness(&["compare", &path, &path, "--allow", "everything"]);
+    assert_eq!(code(&output), 2);
 }

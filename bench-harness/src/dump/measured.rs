@@ -313,12 +313,12 @@ macro_rules! record {
                                 $(stringify!($plain) => $plain = Some(map.next_value()?),)*
                                 $(stringify!($measured) => $measured.0 = Some(map.next_value()?),)*
                                 $(concat!(stringify!($measured), "_reason") => $measured.1 = Some(map.next_value()?),)*
-                                _ => $crate::dump::measured::skip_value(&mut map)?,
+                                _ => $crate::dump::skip_value(&mut map)?,
                             }
                         }
                         Ok($name {
                             $($plain: $plain.ok_or_else(|| serde::de::Error::missing_field(stringify!($plain)))?,)*
-                            $($measured: $crate::dump::measured::join($measured.0, $measured.1),)*
+                            $($measured: $crate::dump::join($measured.0, $measured.1),)*
                         })
                     }
                 }

@@ -35,7 +35,7 @@ pub use summary::{
     Better, EXTRA_PREFIX, METRICS, Metric, Series, Summary, metric, series, summarise,
 };
 
-use measured::{record, record_schema};
+pub(crate) use measured::{join, record, record_schema, skip_value};
 
 /// The schema that this version writes and reads.
 pub const SCHEMA: &str = "bench-harness.dump/1";
