@@ -19,6 +19,12 @@ pub struct CostMeter {
 }
 
 impl CostMeter {
+    /// CPU time of the process between two readings.
+    #[must_use]
+    pub const fn cpu_ns_until(&self, now: &Self) -> u64 {
+        now.cpu_ns.saturating_sub(self.cpu_ns)
+    }
+
     /// Reads the counters of this process. The calling thread publishes its own count.
     #[must_use]
     pub fn start() -> Self {
@@ -29,14 +35,19 @@ impl CostMeter {
     /// Returns `allocs` and `cpu_ns` for each of `completed` requests since `start`.
     #[must_use]
     pub fn per_op(&self, completed: u64, until: Until) -> MeasuredMap<PerOp> {
-        let now = Self::start();
+        self.per_op_until(&Self::start(), completed, until)
+    }
+
+    /// The same up to `now`, for a caller that learns only later how many requests completed.
+    #[must_use]
+    pub fn per_op_until(&self, now: &Self, completed: u64, until: Until) -> MeasuredMap<PerOp> {
         let kind = match until {
             Until::Requests(_) => MetricKind::Exact,
             Until::DurationMs(_) => MetricKind::Sampled,
         };
         let mut per_op = MeasuredMap::default();
-        per_op.insert("allocs", self.allocs_per_op(&now, completed, kind));
-        let cpu_ns = now.cpu_ns.saturating_sub(self.cpu_ns);
+        per_op.insert("allocs", self.allocs_per_op(now, completed, kind));
+        let cpu_ns = self.cpu_ns_until(now);
         per_op.insert("cpu_ns", each(cpu_ns, completed, MetricKind::Sampled));
         per_op
     }

@@ -23,6 +23,7 @@ pub mod peers;
 
 pub mod load;
 pub mod cost;
+pub mod extras;
 pub mod alloc_count;
 pub mod process;
 
