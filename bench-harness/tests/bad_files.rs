@@ -1,4 +1,6 @@
 //! Goal: every way in which a workload file can be wrong is told with its place, all at once.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 //! Method: one wrong file each under `tests/bad/`, and the table of what must be said of it; files
 //! too large or too odd to commit are made here.
 

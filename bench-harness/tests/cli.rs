@@ -1,4 +1,6 @@
 //! Goal: the command line keeps the contract: exit codes, and stdout for the asked format alone.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 //! Method: the binary itself, as a shell would start it.
 
 use std::path::{Path, PathBuf};

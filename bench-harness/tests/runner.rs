@@ -1,4 +1,6 @@
 //! Goal: whatever a child does, the dump is whole, true to the contract, and the exit code fits.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 //! Method: the runner of the binary, with a shell script in place of the child; a good reply is a
 //! repetition made by the recorder. No engine, no network.
 

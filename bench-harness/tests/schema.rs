@@ -1,4 +1,6 @@
 //! Goal: the schemas under `schema/` are those of the types, and say what the program says.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 //! Method: compare with what the types give; then let an independent validator judge the shipped
 //! files, the wrong ones, and a dump. On drift: `FOREBAY_BLESS=1 cargo test -p bench-harness --test schema`.
 

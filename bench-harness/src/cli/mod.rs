@@ -194,7 +194,6 @@ pub fn main() -> Exit {
     let done = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::compare(&args),
-
         Command::Validate(args) => validate::validate(&args),
         Command::List(args) => list::list(&args),
         Command::Doctor(args) => doctor(&args),

@@ -16,4 +16,4 @@ mod report;
 pub use part::Part;
 pub use recorder::{LatencyHistogram, OpCounts, Outcome, Recorder, Ticket};
 pub use report::ACHIEVED_PERCENT_MIN;
-pub use schedule::{ArrivalCheck, Arrivals, OpenArrival};
+pub use schedule::{ArrivalCheck, Arrivals, GapError, OpenArrival};

@@ -15,7 +15,7 @@
 
 use hdrhistogram::Histogram;
 
-use super::schedule::ArrivalCheck;
+use super::schedule::{ArrivalCheck, GapError};
 use crate::dump::LoopKind;
 
 /// Longest latency a histogram tells apart; longer ones are counted as overflow.
@@ -174,7 +174,7 @@ pub struct Recorder {
     open: Option<OpenHistograms>,
     arrivals: ArrivalCheck,
     /// Worst mean gap error of the generators merged so far, this one not included.
-    merged_gap_error_percent: Option<f64>,
+    merged_gap_error: Option<GapError>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -199,7 +199,7 @@ impl Recorder {
             service: LatencyHistogram::new(),
             open,
             arrivals: ArrivalCheck::default(),
-            merged_gap_error_percent: None,
+            merged_gap_error: None,
         }
     }
 
@@ -296,8 +296,7 @@ impl Recorder {
         }
         self.opened_ns = self.opened_ns.min(other.opened_ns);
         self.closed_ns = self.closed_ns.max(other.closed_ns);
-        self.merged_gap_error_percent =
-            worse(self.merged_gap_error_percent, other.gap_error_percent());
+        self.merged_gap_error = worse(self.merged_gap_error, other.gap_error());
     }
 
     /// The counts so far.
@@ -345,14 +344,14 @@ impl Recorder {
     /// By how much the generators missed their schedule, the worst of those merged: the mean gap
     /// between starts against the scheduled one. `None` in closed loops.
     #[must_use]
-    pub fn gap_error_percent(&self) -> Option<f64> {
-        worse(self.merged_gap_error_percent, self.arrivals.mean_gap_error_percent())
+    pub fn gap_error(&self) -> Option<GapError> {
+        worse(self.merged_gap_error, self.arrivals.gap_error())
     }
 }
 
 /// The larger of two errors; one that is absent does not count.
-fn worse(a: Option<f64>, b: Option<f64>) -> Option<f64> {
-    a.into_iter().chain(b).reduce(f64::max)
+fn worse(a: Option<GapError>, b: Option<GapError>) -> Option<GapError> {
+    a.into_iter().chain(b).reduce(|a, b| if b.percent > a.percent { b } else { a })
 }
 
 #[cfg(test)]
