@@ -10,10 +10,12 @@
 
 mod part;
 mod schedule;
+mod histogram;
 mod recorder;
 mod report;
 
+pub use histogram::LatencyHistogram;
 pub use part::Part;
-pub use recorder::{LatencyHistogram, OpCounts, Outcome, Recorder, Ticket};
+pub use recorder::{OpCounts, Outcome, Recorder, Ticket};
 pub use report::ACHIEVED_PERCENT_MIN;
 pub use schedule::{ArrivalCheck, Arrivals, GapError, OpenArrival};

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::recorder::{LatencyHistogram, Recorder};
+use super::histogram::LatencyHistogram;
+use super::recorder::Recorder;
 use crate::dump::{
     Canary, Latency, LatencySet, LoopKind, Measured, MeasuredMap, Memory, Ops, Repetition,
 };

@@ -4,11 +4,10 @@
 
 use std::collections::BTreeSet;
 
+use super::phases::{Arrival, Phase, Role, Until};
 use super::position::push_segment;
 use super::shape::{Fault, nearest};
-use super::types::{
-    Arrival, Idle, Phase, Placement, Role, SCHEMA, Stage, Until, Window, WorkloadFile,
-};
+use super::types::{Idle, Placement, SCHEMA, Stage, Window, WorkloadFile};
 use super::values::ShardCount;
 use crate::dump::{self, EXTRA_PREFIX, METRICS};
 use forebay_workloads::units::config::Request;

@@ -13,10 +13,11 @@ use super::check::check;
 use super::diagnostic::{Diagnostic, Report};
 use super::digest::digest;
 use super::overrides::{self, Override};
+use super::phases::{Phase, Until};
 use super::position::push_segment;
 use super::shape::{self, Fault};
 use super::source::{self, Source};
-use super::types::{Phase, Until, WorkloadFile};
+use super::types::WorkloadFile;
 
 /// Most combinations of a matrix: 256 cells of 10 repetitions of a second are most of an hour.
 const VARIANTS_MAX: usize = 256;
