@@ -1,9 +1,10 @@
 //! The library behind the `bench-harness` binary: workload files in, dumps and verdicts out.
 //!
 //! In reading order: the command line (`cli`), what is asked (`workload_file`), what is answered
-//! (`dump`, `stats`), two answers side by side (`compare`), what runs when (`run`, in the parent),
-//! how a cell runs in its child (`subject`, `peers`), how load is made and counted (`load`, `cost`,
-//! `alloc_count`, `process`), what the host is like (`environment`, `canary`, `doctor`).
+//! (`dump`, `stats`), what people read of it (`compare`, `table`, `text`), what runs when (`run`, in
+//! the parent), how a cell runs in its child (`subject`, `peers`), how load is made and counted
+//! (`load`, `cost`, `extras`, `alloc_count`, `process`), what the host is like (`environment`,
+//! `canary`, `doctor`).
 
 pub mod cli;
 pub mod exit;
@@ -13,6 +14,7 @@ pub mod workload_file;
 pub mod dump;
 pub mod stats;
 pub mod compare;
+pub mod table;
 pub mod text;
 
 pub mod run;
