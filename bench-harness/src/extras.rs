@@ -29,6 +29,13 @@ pub fn insert_runnable_to_running(
     insert("max", &latency.max_ns);
 }
 
+/// Adds how many waits of the probes were left out because the host had taken the CPU away.
+pub fn insert_host_stalls(extra: &mut BTreeMap<String, ExtraMetric>, host_stalls: u64) {
+    let value = Measured::number(to_f64(host_stalls));
+    let metric = ExtraMetric { unit: "samples".to_owned(), better: Better::None, value };
+    extra.insert("host_stalls_left_out".to_owned(), metric);
+}
+
 /// Adds the share of one core that the process used, which says something only without requests.
 pub fn insert_core_percent(
     extra: &mut BTreeMap<String, ExtraMetric>,

@@ -24,6 +24,12 @@ impl CpuTimes {
         Some(Self { steal: *ticks.get(7)?, total: ticks.iter().sum() })
     }
 
+    /// Returns the ticks stolen since the host started.
+    #[must_use]
+    pub const fn stolen_ticks(self) -> u64 {
+        self.steal
+    }
+
     /// Returns the share of stolen time between an earlier reading and this one.
     pub fn steal_since(self, earlier: Self) -> Measured<Finite> {
         let steal = self.steal.saturating_sub(earlier.steal);

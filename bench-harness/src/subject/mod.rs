@@ -4,9 +4,14 @@
 //! needs to know stands here and nowhere else, so that a repetition can be run again from its spec.
 
 mod engine;
+mod policy;
+mod drive;
+mod probe;
+mod figures;
 mod error;
 
 pub use error::CellError;
+pub use probe::ProbeLog;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
