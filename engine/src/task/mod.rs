@@ -20,7 +20,7 @@ pub(crate) use records::Tasks;
 pub use remote::{Remote, on_shard};
 pub(crate) use request::forward;
 pub use request::{Request, RequestOptions, spawn};
-pub use scope::{Scope, scope};
+pub use scope::{Scope, scope, this_shard};
 pub use sleep::{Sleep, YieldNow, now, sleep, yield_now};
 pub use source::add_source;
 pub use unit::{Unit, UnitKey};
