@@ -130,7 +130,12 @@ impl StageMetrics {
         self.permit_ns.set(self.permit_ns.get() + spent);
     }
 
-    pub(crate) fn snapshot(&self, name: &str, permits: (usize, usize), depth: usize) -> StageSnapshot {
+    pub(crate) fn snapshot(
+        &self,
+        name: &str,
+        permits: (usize, usize),
+        depth: usize,
+    ) -> StageSnapshot {
         let [full, lingered, idle, closing] = self.sealed.each_ref().map(Counter::get);
         StageSnapshot {
             name: name.to_owned(),

@@ -20,7 +20,7 @@ use crate::limits::PUBLISH_EVERY;
 use crate::runtime::hosted::{Next, TurnRecord};
 use crate::runtime::lane::Envelope;
 use crate::runtime::shared::board::Phase;
-use crate::runtime::{ShardId, Time};
+use crate::runtime::Time;
 use crate::stage::TurnView;
 
 impl Shard {
@@ -29,7 +29,7 @@ impl Shard {
         let began = self.core.read_clock();
         let taken = self.take_in();
         let polled = self.run_pass(began);
-        let passed = self.core.read_clock();
+        let passed = self.core.end_pass();
         let (sealed, ask_again) = self.seal();
         let sent = self.send_parcels();
         self.metrics.turns.add(1);
@@ -121,12 +121,9 @@ impl Shard {
     fn send_parcels(&self) -> bool {
         let stages = self.stages.borrow().clone();
         let mut sent = false;
-        let peers: Vec<ShardId> = self.mesh.peers().collect();
-        for peer in peers {
-            let (mut envelopes, waiting) = split_by_credit(
-                self.core.outbox().take(peer),
-                self.mesh.credits(peer),
-            );
+        for peer in self.mesh.peers() {
+            let (mut envelopes, waiting) =
+                split_by_credit(self.core.outbox().take(peer), self.mesh.credits(peer));
             let mut credits =
                 self.mesh.credits(peer) - envelopes.iter().map(Envelope::credits).sum::<usize>();
             for stage in stages.iter() {

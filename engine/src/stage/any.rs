@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use slotmap::KeyData;
 
+use super::Stage;
 use super::batch::Cut;
 use super::slots::{SlotKey, StageCore, Waiter};
-use super::Stage;
 use crate::error::{CallError, Outcome};
 use crate::metrics::{StageLedger, StageMetrics};
 use crate::runtime::lane::Envelope;
@@ -135,9 +135,9 @@ impl<S: Stage> AnyStage for StageCore<S> {
         let slots = self.slots.borrow();
         let guests = slots.values().filter(|slot| matches!(slot.waiter, Waiter::Remote { .. }));
         let guests = guests.count();
-        let callers = slots.values().filter(|slot| {
-            slot.reply.is_none() && matches!(slot.waiter, Waiter::Local(_))
-        });
+        let callers = slots
+            .values()
+            .filter(|slot| slot.reply.is_none() && matches!(slot.waiter, Waiter::Local(_)));
         StageLedger {
             stage: self.name,
             admitted: self.metrics.admitted.get(),

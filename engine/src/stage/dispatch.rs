@@ -18,9 +18,9 @@ use super::slots::StageCore;
 use super::window::{QueueView, SealReason, Verdict};
 use super::{Dedup, Stage};
 use crate::error::{CallError, Outcome};
+use crate::runtime::Time;
 use crate::runtime::core::{Context, Due};
 use crate::runtime::guard::{Guarded, Panicked, contain};
-use crate::runtime::Time;
 
 new_key_type! { pub(super) struct FlightKey; }
 
@@ -81,7 +81,8 @@ impl<S: Stage> StageCore<S> {
 
     fn dispatch(self: &Rc<Self>, class: &ClassView, reason: SealReason) {
         let (sealed, expired) = self.take_items(class);
-        for queued in expired {
+        for (place, queued) in expired {
+            self.forget(queued.hash, place);
             self.settle_unsent(queued);
         }
         if sealed.is_empty() {
@@ -96,7 +97,7 @@ impl<S: Stage> StageCore<S> {
 
     /// Takes the oldest items of a class, as many as one batch holds, apart from those whose last
     /// waiter's deadline has passed.
-    fn take_items(&self, class: &ClassView) -> (Sealed<S>, Vec<Queued<S>>) {
+    fn take_items(&self, class: &ClassView) -> (Sealed<S>, Vec<(Place, Queued<S>)>) {
         let now = self.core.now();
         let mut queue = self.queue.borrow_mut();
         let shared = queue.class(class.lane).expect("a lane with items has its class");
@@ -113,7 +114,7 @@ impl<S: Stage> StageCore<S> {
             }
             let (queued, last) = queue.remove(key).expect("the head of a lane stands");
             if queued.deadline <= now {
-                expired.push(queued);
+                expired.push((Place::Queued(key), queued));
             } else {
                 weight = heavier;
                 sealed.items.push((Place::Queued(key), queued));
@@ -235,8 +236,7 @@ impl<S: Stage> Sealed<S> {
 /// The task of one batch.
 async fn run<S: Stage>(flight: Rc<Flight<S>>) {
     let stage = Rc::clone(&flight.stage);
-    let context =
-        Context { request: 0, unit: 0, floor: stage.rank + 1, deadline: flight.deadline };
+    let context = Context { request: 0, unit: 0, floor: stage.rank + 1, deadline: flight.deadline };
     let (instance, batch) = (Rc::clone(&stage.instance), Batch::new(Rc::clone(&flight)));
     let mut body = pin!(Guarded::new(context, async move { instance.run(batch).await }));
     let ended = std::future::poll_fn(|cx| {

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use hashbrown::HashTable;
 use slotmap::{SlotMap, new_key_type};
 
-use super::slots::SlotKey;
 use super::Stage;
+use super::slots::SlotKey;
 use crate::runtime::Time;
 
 new_key_type! { pub(super) struct ItemKey; }
@@ -148,14 +148,8 @@ impl<S: Stage> Queue<S> {
 
     /// The lane of a class that nobody has asked for yet.
     pub(super) fn open_lane(&mut self, class: Rc<S::Class>, hash: u64) -> u32 {
-        let lane = ClassLane {
-            class: Some(class),
-            hash,
-            head: None,
-            tail: None,
-            n_items: 0,
-            weight: 0,
-        };
+        let lane =
+            ClassLane { class: Some(class), hash, head: None, tail: None, n_items: 0, weight: 0 };
         let idx = if let Some(idx) = self.free.pop() {
             self.lanes[idx as usize] = lane;
             idx

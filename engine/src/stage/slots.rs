@@ -168,9 +168,8 @@ impl<S: Stage> StageCore<S> {
     fn lane_of(&self, item: &S::Item) -> u32 {
         if std::mem::size_of::<S::Class>() == 0 {
             let open = self.queue.borrow().single_lane();
-            return open.unwrap_or_else(|| {
-                self.queue.borrow_mut().open_lane(Rc::new(S::class(item)), 0)
-            });
+            return open
+                .unwrap_or_else(|| self.queue.borrow_mut().open_lane(Rc::new(S::class(item)), 0));
         }
         let class = S::class(item);
         let hash = self.hasher.hash_one(&class);

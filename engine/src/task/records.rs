@@ -11,11 +11,11 @@ use super::remote::RemoteTable;
 use super::source::Sources;
 use super::unit::Units;
 use crate::error::RequestError;
+use crate::runtime::Time;
 use crate::runtime::core::{Context, Core, Due};
 use crate::runtime::ready::Site;
 use crate::runtime::shared::RequestInfo;
 use crate::runtime::wheel::TimerId;
-use crate::runtime::Time;
 
 new_key_type! { pub(crate) struct RequestKey; }
 
@@ -133,7 +133,7 @@ impl Tasks {
         floor: u16,
         site: Site,
         origin: Origin,
-    ) -> Result<RequestKey, RequestError> {
+    ) -> Result<(RequestKey, Context), RequestError> {
         let open = match self.door.get() {
             Door::Open => true,
             Door::PeersOnly => origin == Origin::Peer,
@@ -153,13 +153,15 @@ impl Tasks {
         bump(&self.counters.started);
         let started = self.core.now();
         let mut records = self.records.borrow_mut();
+        let mut context = Context { deadline, floor, ..Context::NONE };
         let key = records.insert_with_key(|key| {
             let request = key.data().as_ffi();
             let timer = (deadline != Time::NEVER).then(|| {
                 self.core.arm(deadline.after(self.core.limits().grace), Due::Request(request))
             });
+            context.request = request;
             Record {
-                context: Context { request, unit: 0, floor, deadline },
+                context,
                 started,
                 site,
                 timer,
@@ -168,11 +170,7 @@ impl Tasks {
                 units: None,
             }
         });
-        Ok(key)
-    }
-
-    pub(super) fn context(&self, key: RequestKey) -> Context {
-        self.records.borrow().get(key).map_or(Context::NONE, |record| record.context)
+        Ok((key, context))
     }
 
     /// Notes the task of a request about to be polled; gives the reason if it must end instead.

@@ -112,9 +112,10 @@ where
             crate::runtime::guard::contain(|| drop(future));
             State::Refused(error)
         }
-        Ok(key) => {
-            let guarded = Guarded::new(tasks.context(key), future);
-            let task = RequestTask { key: Live(key), body: Body::Running { guarded } };
+        Ok((key, context)) => {
+            let guarded = Guarded::new(context, future);
+            let live = Live { tasks: Rc::clone(tasks), key };
+            let task = RequestTask { body: Body::Running { guarded }, live };
             State::Running(key, tasks.core.spawn(site, task))
         }
     };
@@ -122,13 +123,14 @@ where
 }
 
 /// Closes its record when the task is dropped unfinished: the handle was dropped.
-struct Live(RequestKey);
+struct Live {
+    tasks: Rc<Tasks>,
+    key: RequestKey,
+}
 
 impl Drop for Live {
     fn drop(&mut self) {
-        if let Some(tasks) = Tasks::try_current() {
-            tasks.finish(self.0, Some(RequestError::Cancelled));
-        }
+        self.tasks.finish(self.key, Some(RequestError::Cancelled));
     }
 }
 
@@ -137,7 +139,7 @@ pin_project! {
         // Dropped after `body`, so that what the future held goes while its record still stands.
         #[pin]
         body: Body<F>,
-        key: Live,
+        live: Live,
     }
 }
 
@@ -154,9 +156,9 @@ impl<F: Future> Future for RequestTask<F> {
     type Output = Contained<Result<F::Output, RequestError>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let tasks = Tasks::current();
         let mut this = self.project();
-        let key = this.key.0;
+        let Live { tasks, key } = &*this.live;
+        let key = *key;
         let ending = tasks.before_poll(key, cx.waker());
         if let BodyView::Running { mut guarded } = this.body.as_mut().project() {
             let result = match ending {
@@ -164,7 +166,7 @@ impl<F: Future> Future for RequestTask<F> {
                     guarded.as_mut().end();
                     Err(error)
                 }
-                None => match ready!(guarded.poll(cx)) {
+                None => match ready!(guarded.poll_on(&tasks.core, cx)) {
                     Ok(reply) => Ok(reply),
                     Err(Panicked) => Err(RequestError::Panicked),
                 },
