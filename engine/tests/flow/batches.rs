@@ -272,21 +272,14 @@ fn a_call_made_by_a_batch_function_is_sealed_without_a_sleep() {
     let inner = scripted(&mut builder, "inner", policy(|_| {}), double);
     inner_ref.set(inner.stage).unwrap();
     let ring = Ring::start(builder);
-    // Nothing of this takes time, so it must be able to overtake a sleep; a shard that goes to
-    // sleep over a queued item never does. A stall of the host may spoil one race, not all.
-    let overtaken = ring.run(0, move || async move {
-        for _ in 0..20 {
-            let nested = async { Some(outer.call(1).await) };
-            let nap = async {
-                forebay::sleep(Duration::from_millis(5)).await;
-                None
-            };
-            if futures_lite::future::or(nested, nap).await.is_some() {
-                return true;
-            }
+    let before = ring.shard(0).parks;
+    ring.run(0, move || async move {
+        for _ in 0..100 {
+            outer.call(1).await.unwrap();
         }
-        false
     });
-    assert!(overtaken, "a nested call waited for the next timer each time");
+    // Nothing here waits for anything outside, so the shard has no reason to sleep.
+    let parks = ring.shard(0).parks - before;
+    assert!(parks < 20, "slept {parks} times over a queued item");
     ring.stop();
 }

@@ -228,9 +228,11 @@ fn further_permits_open_for_half_a_batch_and_never_more_than_there_are() {
     let reply = ring.submit(0, move || async move {
         all((0..100).map(|key| spawn(calls.call(key))).collect()).await
     });
-    probe.batches.wait_for(3);
-    let out = ring.stage(0, 0);
-    assert_eq!((out.permits_out, out.permits, out.depth), (3, 3, 70));
+    ring.wait_until(0, |shard| {
+        let stage = &shard.stages[0];
+        (stage.permits_out, stage.permits, stage.depth) == (3, 3, 70)
+    });
+    assert_eq!(probe.batches.all().len(), 3);
     gate.open();
     assert!(wait(&reply).unwrap().iter().all(Result::is_ok));
     ring.stop();
