@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::Shard;
 use super::intake::Taken;
 use crate::limits::PUBLISH_EVERY;
+use crate::runtime::guard::contain;
 use crate::runtime::hosted::{Next, TurnRecord};
 use crate::runtime::lane::Envelope;
 use crate::runtime::shared::board::Phase;
@@ -110,9 +111,15 @@ impl Shard {
         }
         // Batches were put before whatever was ready; settling may have added behind.
         let mut clock = self.core.now();
-        for _ in 0..self.core.take_sealed() {
+        let n_sealed = self.core.take_sealed();
+        for _ in 0..n_sealed {
             let Some(batch) = ready.pop() else { break };
             clock = self.poll(batch, clock);
+        }
+        // A batch that ran may have called another stage, or given its permit back to a queue
+        // that had to wait for it: no stage has been asked since.
+        if n_sealed > 0 && stages.iter().any(|stage| stage.has_queued()) {
+            ask_again = Time::ZERO;
         }
         (sealed, ask_again)
     }
@@ -141,6 +148,11 @@ impl Shard {
                 self.metrics.parcels_sent.add(1);
                 sent = true;
             }
+        }
+        for peer in self.mesh.gone() {
+            // Replies to whoever has gone, and what was posted before that was known.
+            let undeliverable = self.core.outbox().take(peer);
+            contain(|| drop(undeliverable));
         }
         sent | self.answer_to_self()
     }
