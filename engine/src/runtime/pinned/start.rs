@@ -19,6 +19,7 @@ use crate::runtime::ShardId;
 use crate::runtime::clock::Clock;
 use crate::runtime::affinity::{CpuId, current_thread_cpus};
 use crate::runtime::core::Core;
+use crate::runtime::guard::contain;
 use crate::runtime::half::Half;
 use crate::runtime::hosted::Hosted;
 use crate::runtime::lane::Parcel;
@@ -156,6 +157,8 @@ async fn live(
     for task in receiving {
         task.cancel().await;
     }
+    // The last of it: instances of stages are the user's, and so is their drop.
+    contain(|| drop(shard));
 }
 
 type Connected = (Vec<Option<ConnectedSender<Parcel>>>, Vec<Option<ConnectedReceiver<Parcel>>>);
@@ -186,7 +189,8 @@ fn farewell(shard: ShardId, outsides: &[&'static Outside]) {
     let outside = outsides[shard.index()];
     outside.mark_gone();
     // Tasks woken too late are dropped here, on the thread they belong to.
-    drop(outside.inbox().close());
+    let left = outside.inbox().close();
+    contain(|| drop(left));
     for peer in outsides.iter().filter(|peer| peer.id() != shard) {
         peer.control(Control::PeerGone);
     }
