@@ -90,11 +90,15 @@ impl Mesh {
     pub(crate) fn take_incoming(&self) -> Vec<Parcel> {
         let mut parcels = Vec::new();
         for _ in 0..PARCELS_PER_TURN {
+            let before = parcels.len();
             for peer in &self.peers {
                 if let Some(parcel) = peer.incoming.borrow_mut().pop_front() {
                     peer.received.set(peer.received.get() + 1);
                     parcels.push(parcel);
                 }
+            }
+            if parcels.len() == before {
+                break;
             }
         }
         parcels

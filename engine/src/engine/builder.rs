@@ -313,7 +313,9 @@ impl Builder {
 
         let clock = Clock::start();
         let outsides: Arc<[&'static Outside]> = (0..n_shards)
-            .map(|idx| Outside::leak(ShardId::new(idx), self.limits.inbox_max, Arc::clone(&bridges)))
+            .map(|idx| {
+                Outside::leak(ShardId::new(idx), self.limits.inbox_max, Arc::clone(&bridges))
+            })
             .collect();
         let board = Arc::new(Board::new(n_shards));
         let snapshots: Vec<Arc<Published<ShardSnapshot>>> =

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::error::{RequestError, SubmitError};
 use crate::metrics::ShardSnapshot;
+use crate::runtime::clock::Clock;
 use crate::runtime::guard::contain;
 use crate::runtime::shared::inbox::Refused;
 use crate::runtime::shared::published::Published;
 use crate::runtime::shared::{Control, Message, Outside, RequestInfo};
-use crate::runtime::clock::Clock;
 use crate::runtime::{ShardId, TurnRecord};
 use crate::task::{self, RequestOptions};
 

@@ -4,6 +4,7 @@ mod intake;
 mod turn;
 mod stop;
 mod setup;
+mod stopwatch;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

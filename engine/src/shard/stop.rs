@@ -48,7 +48,6 @@ impl Shard {
 
     /// Reports the phase whose condition has come to hold; tells whether the shard is to return.
     pub(super) fn step_phase(&self) -> bool {
-        let at = self.shown.board.line(self.id().index());
         let reached = match self.phase.get() {
             Phase::Starting | Phase::Running => return false,
             Phase::Draining if self.is_drained() => Phase::Drained,
@@ -62,7 +61,7 @@ impl Shard {
             }
             _ => return false,
         };
-        if reached != at {
+        if reached != self.shown.board.line(self.id().index()) {
             self.shown.board.reach(self.id().index(), reached);
         }
         false

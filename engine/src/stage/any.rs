@@ -29,6 +29,8 @@ pub(crate) trait AnyStage: fmt::Debug {
     fn as_any(self: Rc<Self>) -> Rc<dyn Any>;
     /// Forms batches; tells when it wants to be asked again, `NEVER` when something else will.
     fn seal(self: Rc<Self>, turn: &TurnView) -> Time;
+    /// The turn ends: deadlines of calls that still wait are armed.
+    fn arm_deadlines(&self);
     fn has_queued(&self) -> bool;
     fn expire(&self, slot: u64);
     fn overrun(&self, batch: u64);
@@ -60,6 +62,10 @@ impl<S: Stage> AnyStage for StageCore<S> {
 
     fn seal(self: Rc<Self>, turn: &TurnView) -> Time {
         self.seal_due(turn)
+    }
+
+    fn arm_deadlines(&self) {
+        self.arm_waiting();
     }
 
     fn has_queued(&self) -> bool {

@@ -127,7 +127,7 @@ where
         }
         Ok((key, context)) => {
             let guarded = Guarded::new(context, future);
-            let live = Live { tasks: Rc::clone(tasks), key };
+            let live = Live { tasks: Rc::clone(tasks), key, noted: false };
             let task = RequestTask { body: Body::Running { guarded }, live };
             State::Running(key, tasks.core.spawn(site, task))
         }
@@ -139,6 +139,8 @@ where
 struct Live {
     tasks: Rc<Tasks>,
     key: RequestKey,
+    /// Whether the record knows the task.
+    noted: bool,
 }
 
 impl Drop for Live {
@@ -170,9 +172,12 @@ impl<F: Future> Future for RequestTask<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Live { tasks, key } = &*this.live;
+        let Live { tasks, key, noted } = this.live;
         let key = *key;
-        let ending = tasks.before_poll(key, cx.waker());
+        if !std::mem::replace(noted, true) {
+            tasks.note_task(key, cx.waker());
+        }
+        let ending = tasks.ending(key);
         if let BodyView::Running { mut guarded } = this.body.as_mut().project() {
             let result = match ending {
                 Some(error) => {

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use glommio::channels::shared_channel::ConnectedSender;
 use glommio::{GlommioError, ResourceType};
 
+use super::clock::Clock;
 use super::lane::Parcel;
 use super::shared::Outside;
-use super::clock::Clock;
 use super::{ShardId, Time};
 
 /// How a shard waits when it has nothing to do.
