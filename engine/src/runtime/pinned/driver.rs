@@ -80,8 +80,8 @@ fn instant() -> Instant {
     Instant::now()
 }
 
-/// Drives the shard until it has ended.
-pub(super) async fn drive(shard: Rc<dyn Hosted>, bell: &Bell) {
+/// Drives the shard until it has ended. `wait_cap` stands in for both caps of a wait.
+pub(super) async fn drive(shard: Rc<dyn Hosted>, bell: &Bell, wait_cap: Option<Duration>) {
     let look_every = Duration::from_micros(shard.core().limits().look_us);
     let mut timer = Timer::new(LOOK_TIMER);
     let mut run_delay = RunDelay::now();
@@ -99,7 +99,8 @@ pub(super) async fn drive(shard: Rc<dyn Hosted>, bell: &Bell) {
             }
             Next::Wait { until, pending } => {
                 run_delay.refresh();
-                let late = wait(&*shard, bell, &mut timer, until, pending).await;
+                let cap = wait_cap.unwrap_or(if pending { WAIT_CAP } else { IDLE_CAP });
+                let late = wait(&*shard, bell, &mut timer, until, cap).await;
                 if late.is_some_and(|late| late.saturating_sub(run_delay.take()) > LATE_WAKE) {
                     shard.note(Seen::CappedWait);
                 }
@@ -135,9 +136,8 @@ async fn wait(
     bell: &Bell,
     timer: &mut Timer,
     until: Time,
-    pending: bool,
+    cap: Duration,
 ) -> Option<Duration> {
-    let cap = if pending { WAIT_CAP } else { IDLE_CAP };
     let left = until.since(shard.core().half().now());
     let capped = left > cap;
     timer.reset(left.min(cap).max(LOOK_TIMER));

@@ -67,6 +67,7 @@ pub(crate) struct ShardSpec {
     pub(crate) cpu: CpuId,
     pub(crate) idle: IdlePolicy,
     pub(crate) preempt: Option<Duration>,
+    pub(crate) wait_cap: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) hash_seed: u64,
     pub(crate) clock: Clock,
@@ -123,7 +124,7 @@ async fn live(
     host: impl FnOnce(Rc<Core>) -> Rc<dyn Hosted>,
     failed: impl FnOnce(StartError),
 ) {
-    let ShardSpec { id, limits, hash_seed, clock, outsides, ends, .. } = spec;
+    let ShardSpec { id, wait_cap, limits, hash_seed, clock, outsides, ends, .. } = spec;
     // The first park in a process registers for membarrier and may take milliseconds: do it now.
     Timer::new(Duration::from_micros(100)).await;
     let connecting = connect(ends);
@@ -151,7 +152,7 @@ async fn live(
             }
         }));
     }
-    drive(Rc::clone(&shard), &bell).await;
+    drive(Rc::clone(&shard), &bell, wait_cap).await;
     shard.bury();
     // A receive task left parked would leak, and its lane would never report its end.
     for task in receiving {
