@@ -14,6 +14,7 @@ use super::index::Place;
 use super::queue::Waiters;
 use super::slots::{Reply, SlotKey, StageCore};
 use crate::error::CallError;
+use crate::runtime::guard::contain;
 use crate::runtime::Time;
 use crate::runtime::wheel::TimerId;
 
@@ -74,7 +75,10 @@ impl<S: Stage> Flight<S> {
         self.stage.forget(entry.hash, Place::InFlight(self.key, idx));
         let Waiters { first, more } = entry.waiters.take();
         for slot in more {
-            self.stage.settle(slot, reply.clone());
+            // Cloning is user code: if it panics this waiter is told so, and the others go on.
+            let mut copy = Err(CallError::Panicked);
+            contain(|| copy = reply.clone());
+            self.stage.settle(slot, copy);
         }
         match first {
             Some(slot) => self.stage.settle(slot, reply),

@@ -25,6 +25,40 @@ const LOOK_TIMER: Duration = Duration::from_nanos(400);
 /// A wake served later than this, by the cap, was lost by the executor.
 const LATE_WAKE: Duration = Duration::from_millis(2);
 
+/// How old the last reading of [`RunDelay`] may become before a wait takes another.
+const RUN_DELAY_AGE: Duration = Duration::from_millis(100);
+
+/// How long this thread was runnable and not run: a wake served late for want of a CPU was not
+/// lost. Read rarely, so what it excuses may have happened up to 100 ms before the wait.
+#[derive(Debug)]
+struct RunDelay {
+    read: Instant,
+    delay: Duration,
+}
+
+impl RunDelay {
+    fn now() -> Self {
+        let delay = std::fs::read_to_string("/proc/thread-self/schedstat")
+            .ok()
+            .and_then(|text| text.split_whitespace().nth(1)?.parse().ok())
+            // A kernel that does not say excuses nothing.
+            .map_or(Duration::ZERO, Duration::from_nanos);
+        Self { read: instant(), delay }
+    }
+
+    fn refresh(&mut self) {
+        if self.read.elapsed() > RUN_DELAY_AGE {
+            *self = Self::now();
+        }
+    }
+
+    /// Takes what was added since the last reading.
+    fn take(&mut self) -> Duration {
+        let before = std::mem::replace(self, Self::now());
+        self.delay.saturating_sub(before.delay)
+    }
+}
+
 /// Wakes the driver from a receive task of the same executor.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
@@ -46,10 +80,11 @@ fn instant() -> Instant {
     Instant::now()
 }
 
-/// Drives the shard until it has ended.
-pub(super) async fn drive(shard: Rc<dyn Hosted>, bell: &Bell) {
+/// Drives the shard until it has ended. `wait_cap` stands in for both caps of a wait.
+pub(super) async fn drive(shard: Rc<dyn Hosted>, bell: &Bell, wait_cap: Option<Duration>) {
     let look_every = Duration::from_micros(shard.core().limits().look_us);
     let mut timer = Timer::new(LOOK_TIMER);
+    let mut run_delay = RunDelay::now();
     let mut looked = Time::ZERO;
     loop {
         match turn(&*shard) {
@@ -63,7 +98,12 @@ pub(super) async fn drive(shard: Rc<dyn Hosted>, bell: &Bell) {
                 }
             }
             Next::Wait { until, pending } => {
-                wait(&*shard, bell, &mut timer, until, pending).await;
+                run_delay.refresh();
+                let cap = wait_cap.unwrap_or(if pending { WAIT_CAP } else { IDLE_CAP });
+                let late = wait(&*shard, bell, &mut timer, until, cap).await;
+                if late.is_some_and(|late| late.saturating_sub(run_delay.take()) > LATE_WAKE) {
+                    shard.note(Seen::CappedWait);
+                }
                 looked = shard.core().read_clock();
             }
         }
@@ -89,9 +129,15 @@ async fn look(timer: &mut Timer) {
     glommio::executor().yield_now().await;
 }
 
-/// Sleeps until a message, a parcel or `until`, and never longer than the cap.
-async fn wait(shard: &dyn Hosted, bell: &Bell, timer: &mut Timer, until: Time, pending: bool) {
-    let cap = if pending { WAIT_CAP } else { IDLE_CAP };
+/// Sleeps until a message, a parcel or `until`, and never longer than the cap. Tells how late a
+/// wake was served that the cap and nothing else may have brought.
+async fn wait(
+    shard: &dyn Hosted,
+    bell: &Bell,
+    timer: &mut Timer,
+    until: Time,
+    cap: Duration,
+) -> Option<Duration> {
     let left = until.since(shard.core().half().now());
     let capped = left > cap;
     timer.reset(left.min(cap).max(LOOK_TIMER));
@@ -108,8 +154,7 @@ async fn wait(shard: &dyn Hosted, bell: &Bell, timer: &mut Timer, until: Time, p
     .await;
     bell.sleeper.take();
     let rung = [bell.rung.take(), inbox.take_rung()].into_iter().flatten().min();
-    if timed_out && capped && rung.is_some_and(|rung| rung.elapsed() > LATE_WAKE) {
-        shard.note(Seen::CappedWait);
-    }
     debug_assert!(nanos(cap) > 0, "a wait has an end");
+    let late = rung.filter(|_| timed_out && capped)?.elapsed();
+    (late > LATE_WAKE).then_some(late)
 }
