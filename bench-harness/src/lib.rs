@@ -4,6 +4,9 @@
 //! (`dump`, `stats`), two answers side by side (`compare`), what runs when (`run`, in the parent),
 //! how a cell runs in its child (`subject`, `peers`), how load is made and counted (`load`, `cost`,
 //! `alloc_count`, `process`), what the host is like (`environment`, `canary`, `doctor`).
+//! (`dump`, `stats`, `compare`, `table`, `text`), what runs when (`run`, in the parent), how a cell runs in its child (`subject`,
+//! `peers`), how load is made and counted (`load`, `cost`, `alloc_count`, `process`), what the host
+//! is like (`environment`, `canary`, `doctor`).
 
 pub mod cli;
 pub mod exit;
@@ -13,6 +16,7 @@ pub mod workload_file;
 pub mod dump;
 pub mod stats;
 pub mod compare;
+pub mod table;
 pub mod text;
 
 pub mod run;

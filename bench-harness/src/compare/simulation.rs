@@ -153,7 +153,6 @@ fn is_throughput_regressed(comparison: &Comparison) -> bool {
 fn five_percent_slower_is_found_in_at_least_90_percent_of_interleaved_tens() {
     let setting = Setting { n_repetitions: 10, slower: 1.05, order: Interleaved, level_moves: 0.0 };
     let found = count(setting, is_throughput_regressed);
-    eprintln!("found {found} any {}", count(setting, |c| c.exit_code == 5));
     assert!(found * 100 >= 90 * RUNS, "{found} of {RUNS}");
 }
 

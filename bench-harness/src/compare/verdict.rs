@@ -5,6 +5,7 @@
 //! significance tests of runs taken one after the other were wrong in 12 to 62 % of comparisons; this
 //! rule was wrong in at most 1 %.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dump::Better;
@@ -21,7 +22,7 @@ const REPETITIONS_PROPOSED_MAX: f64 = 200.0;
 
 /// What became of a metric.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
