@@ -1,12 +1,25 @@
 //! The library behind the `bench-harness` binary: workload files in, dumps and verdicts out.
 //!
-//! In reading order: what is asked (`workload_file`), what is answered (`dump`, `stats`), how a cell
-//! runs in its child (`subject`, `peers`), how load is made and counted (`load`, `cost`,
+//! In reading order: the command line (`cli`), what is asked (`workload_file`), what is answered
+//! (`dump`, `stats`), two answers side by side (`compare`), what runs when (`run`, in the parent),
+//! how a cell runs in its child (`subject`, `peers`), how load is made and counted (`load`, `cost`,
 //! `alloc_count`, `process`), what the host is like (`environment`, `canary`, `doctor`).
+//! (`dump`, `stats`, `compare`, `table`, `text`), what runs when (`run`, in the parent), how a cell runs in its child (`subject`,
+//! `peers`), how load is made and counted (`load`, `cost`, `alloc_count`, `process`), what the host
+//! is like (`environment`, `canary`, `doctor`).
+
+pub mod cli;
+pub mod exit;
+pub mod schema;
 
 pub mod workload_file;
 pub mod dump;
 pub mod stats;
+pub mod compare;
+pub mod table;
+pub mod text;
+
+pub mod run;
 
 pub mod subject;
 #[cfg(feature = "peers")]

@@ -1,12 +1,17 @@
-//! CPU time and memory of the calling process, from the kernel.
+//! Time, CPU time and memory of the calling process, from the kernel.
 
-use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time, user and system, all threads of this process, so far.
 #[must_use]
 pub fn cpu_ns() -> u64 {
     clock_ns(ClockId::ProcessCPUTime)
+}
+
+/// A clock that only goes forward; its zero means nothing.
+#[must_use]
+pub fn now_ns() -> u64 {
+    clock_ns(ClockId::Monotonic)
 }
 
 /// CPU time of the calling thread so far.
@@ -36,12 +41,6 @@ fn parse_vm_hwm(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
-}
-
-/// How many files this process may have open.
-#[must_use]
-pub fn open_files_max() -> Option<u64> {
-    getrlimit(Resource::Nofile).current
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use super::measured::{Finite, Measured, MeasuredMap, record};
 use super::summary::{Better, Summary};
 
 /// One phase of the workload at one parameter setting, for ours or for one peer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cell {
     /// `<phase>`, `<phase>/<path=value>,…`, or `<phase>@<peer>/<path=value>,…`; unique in the dump.
     pub id: String,
@@ -39,7 +40,7 @@ pub struct Cell {
 }
 
 /// Whether a new request waits for an old one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LoopKind {
     /// Arrivals follow a schedule; latency counts from the intended start.
@@ -90,7 +91,7 @@ record! {
 
 /// What became of the offered requests. `offered = started + dropped`, and
 /// `started = completed + failed + timed_out + shed + in_flight_at_end`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ops {
     /// Asked for by the schedule (open) or by a reply (closed).
     pub offered: u64,
@@ -161,7 +162,7 @@ record! {
 }
 
 /// Batches of one stage by the reason that sealed them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sealed {
     /// `items_max` was reached.
     pub full: u64,
@@ -174,7 +175,7 @@ pub struct Sealed {
 }
 
 /// A cost per request.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PerOp {
     /// The cost.
     pub value: Finite,
@@ -183,7 +184,7 @@ pub struct PerOp {
 }
 
 /// Whether a value repeats exactly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MetricKind {
     /// A count that equal code repeats to the digit; any change is a change.

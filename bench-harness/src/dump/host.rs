@@ -2,12 +2,13 @@
 //!
 //! Only the shape; `environment` fills it in. No host name, no user and no path has a place here.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::measured::{Finite, record};
 
 /// The host and the build that a run was made on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Environment {
     /// SHA-256 over what makes two hosts comparable: CPU, memory, kernel, hypervisor, clock source, limits.
     pub host_fingerprint: String,

@@ -4,6 +4,7 @@
 //! largest or second largest of them, and says nothing about the next run.
 
 use hdrhistogram::Histogram;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::measured::{Finite, Measured, record};
@@ -12,7 +13,7 @@ use super::measured::{Finite, Measured, record};
 pub const SAMPLES_BEYOND: u64 = 10;
 
 /// The three latencies of a repetition. In closed loops `response` equals `service`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LatencySet {
     /// From the intended start to the reply.
     pub response: Latency,

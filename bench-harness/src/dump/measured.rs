@@ -5,9 +5,11 @@
 //! is two keys, `"x": null` and `"x_reason": "…"`. serde's `flatten` would write them but loses the path
 //! of errors and accepts anything; the [`record!`] macro writes the two keys by hand instead.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -18,7 +20,7 @@ pub(crate) const NOT_IN_DUMP: &str = "not in this dump";
 const REASON_SUFFIX: &str = "_reason";
 
 /// A floating-point number that is neither NaN nor infinite.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Finite(f64);
 
@@ -199,6 +201,43 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for MeasuredMapVisitor<T> {
     }
 }
 
+impl<T: JsonSchema> JsonSchema for MeasuredMap<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("MeasuredMapOf{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "Values by name; a null `x` has its `x_reason`.",
+            "patternProperties": { "_reason$": { "type": "string" } },
+            "additionalProperties": or_null(&generator.subschema_for::<T>()),
+        })
+    }
+}
+
+/// The schema of a record: plain fields are there, a measured one is a value or null, and then its
+/// reason stands beside it.
+pub(crate) fn record_schema(plain: &[(&str, Schema)], measured: &[(&str, Schema)]) -> Schema {
+    let mut properties = serde_json::Map::new();
+    for (name, schema) in plain {
+        properties.insert((*name).to_owned(), schema.as_value().clone());
+    }
+    for (name, schema) in measured {
+        properties.insert((*name).to_owned(), or_null(schema).to_value());
+        properties.insert(
+            format!("{name}{REASON_SUFFIX}"),
+            json_schema!({ "type": "string" }).to_value(),
+        );
+    }
+    let required: Vec<&str> = plain.iter().chain(measured).map(|(name, _)| *name).collect();
+    json_schema!({ "type": "object", "properties": properties, "required": required })
+}
+
+fn or_null(schema: &Schema) -> Schema {
+    json_schema!({ "anyOf": [schema, { "type": "null" }] })
+}
+
 /// Reads one value and drops it: a field that a newer writer added.
 pub(crate) fn skip_value<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
     map.next_value::<IgnoredAny>().map(|_| ())
@@ -239,6 +278,20 @@ macro_rules! record {
             }
         }
 
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let plain: &[(&str, schemars::Schema)] =
+                    &[$((stringify!($plain), generator.subschema_for::<$plain_type>()),)*];
+                let measured: &[(&str, schemars::Schema)] =
+                    &[$((stringify!($measured), generator.subschema_for::<$measured_type>()),)*];
+                $crate::dump::record_schema(plain, measured)
+            }
+        }
+
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct RecordVisitor;
@@ -260,12 +313,12 @@ macro_rules! record {
                                 $(stringify!($plain) => $plain = Some(map.next_value()?),)*
                                 $(stringify!($measured) => $measured.0 = Some(map.next_value()?),)*
                                 $(concat!(stringify!($measured), "_reason") => $measured.1 = Some(map.next_value()?),)*
-                                _ => $crate::dump::measured::skip_value(&mut map)?,
+                                _ => $crate::dump::skip_value(&mut map)?,
                             }
                         }
                         Ok($name {
                             $($plain: $plain.ok_or_else(|| serde::de::Error::missing_field(stringify!($plain)))?,)*
-                            $($measured: $crate::dump::measured::join($measured.0, $measured.1),)*
+                            $($measured: $crate::dump::join($measured.0, $measured.1),)*
                         })
                     }
                 }

@@ -4,6 +4,7 @@
 //! other. The shape is the contract `bench-harness.dump/1`: additions are free, and readers pass over
 //! what they do not know; renaming or dropping a field needs a new major version, which readers refuse.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -34,13 +35,13 @@ pub use summary::{
     Better, EXTRA_PREFIX, METRICS, Metric, Series, Summary, metric, series, summarise,
 };
 
-use measured::record;
+pub(crate) use measured::{join, record, record_schema, skip_value};
 
 /// The schema that this version writes and reads.
 pub const SCHEMA: &str = "bench-harness.dump/1";
 
 /// Everything one run measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Dump {
     /// [`SCHEMA`].
     pub schema: String,
@@ -63,7 +64,7 @@ pub struct Dump {
 }
 
 /// The program that wrote a dump.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
     /// `bench-harness`.
     pub name: String,
@@ -72,7 +73,7 @@ pub struct Tool {
 }
 
 /// One run of one workload file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
     /// Unique among runs.
     pub id: String,
@@ -93,7 +94,7 @@ pub struct Run {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
     /// Every repetition of every cell ran.
@@ -105,7 +106,7 @@ pub enum RunStatus {
 }
 
 /// The workload file, as it was understood.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkloadRecord {
     /// The file's `name`.
     pub name: String,
@@ -116,7 +117,7 @@ pub struct WorkloadRecord {
 }
 
 /// Which side of the limit is good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitKind {
     /// Passes when the median is not above the limit.
@@ -147,7 +148,7 @@ record! {
 }
 
 /// Something a reader should know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Warning {
     /// Stable code, `N` and three digits.
     pub code: String,

@@ -13,17 +13,9 @@
 //! and response is service. Latency counts completed requests only: a quick refusal is not a quick
 //! answer. Nothing is allocated after `new`; a request costs three histogram increments.
 
-use hdrhistogram::Histogram;
-
-use super::schedule::ArrivalCheck;
+use super::histogram::LatencyHistogram;
+use super::schedule::{ArrivalCheck, GapError};
 use crate::dump::LoopKind;
-
-/// Longest latency a histogram tells apart; longer ones are counted as overflow.
-///
-/// 60 s at 3 digits from 1 ns costs 216 KiB a histogram; no call in a workload may last longer.
-const HIGHEST_NS: u64 = 60_000_000_000;
-/// Significant digits: 0.1 % of the value.
-const DIGITS: u8 = 3;
 
 /// How a started request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,62 +96,6 @@ pub struct Ticket {
     pub started_ns: u64,
 }
 
-/// A latency histogram that says how many values were beyond its range.
-#[derive(Debug, Clone)]
-pub struct LatencyHistogram {
-    values: Histogram<u64>,
-    overflow: u64,
-}
-
-impl LatencyHistogram {
-    /// Makes an empty histogram of 1 ns to 60 s at 3 significant digits.
-    ///
-    /// # Panics
-    /// Never: the bounds are constants that `hdrhistogram` accepts.
-    #[must_use]
-    pub fn new() -> Self {
-        let values = Histogram::new_with_bounds(1, HIGHEST_NS, DIGITS)
-            .expect("1 <= low, 2 * low <= high, digits <= 5");
-        Self { values, overflow: 0 }
-    }
-
-    /// Counts one value; one beyond the range counts at its top and in `overflow_count`.
-    #[inline]
-    pub fn record(&mut self, ns: u64) {
-        if self.values.record(ns).is_err() {
-            self.overflow += 1;
-            self.values.saturating_record(ns);
-        }
-    }
-
-    /// Adds all values of another histogram.
-    ///
-    /// # Panics
-    /// Never: all latency histograms have the same range.
-    pub fn merge(&mut self, other: &Self) {
-        self.values.add(&other.values).expect("both histograms have the same range");
-        self.overflow += other.overflow;
-    }
-
-    /// How many values were beyond the range; above 0, `max` is only a lower bound.
-    #[must_use]
-    pub const fn overflow_count(&self) -> u64 {
-        self.overflow
-    }
-
-    /// The values, for quantiles and export.
-    #[must_use]
-    pub const fn values(&self) -> &Histogram<u64> {
-        &self.values
-    }
-}
-
-impl Default for LatencyHistogram {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Records one phase of one generator.
 #[derive(Debug, Clone)]
 pub struct Recorder {
@@ -173,7 +109,7 @@ pub struct Recorder {
     open: Option<OpenHistograms>,
     arrivals: ArrivalCheck,
     /// Worst mean gap error of the generators merged so far, this one not included.
-    merged_gap_error_percent: Option<f64>,
+    merged_gap_error: Option<GapError>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -198,7 +134,7 @@ impl Recorder {
             service: LatencyHistogram::new(),
             open,
             arrivals: ArrivalCheck::default(),
-            merged_gap_error_percent: None,
+            merged_gap_error: None,
         }
     }
 
@@ -295,8 +231,7 @@ impl Recorder {
         }
         self.opened_ns = self.opened_ns.min(other.opened_ns);
         self.closed_ns = self.closed_ns.max(other.closed_ns);
-        self.merged_gap_error_percent =
-            worse(self.merged_gap_error_percent, other.gap_error_percent());
+        self.merged_gap_error = worse(self.merged_gap_error, other.gap_error());
     }
 
     /// The counts so far.
@@ -344,14 +279,14 @@ impl Recorder {
     /// By how much the generators missed their schedule, the worst of those merged: the mean gap
     /// between starts against the scheduled one. `None` in closed loops.
     #[must_use]
-    pub fn gap_error_percent(&self) -> Option<f64> {
-        worse(self.merged_gap_error_percent, self.arrivals.mean_gap_error_percent())
+    pub fn gap_error(&self) -> Option<GapError> {
+        worse(self.merged_gap_error, self.arrivals.gap_error())
     }
 }
 
 /// The larger of two errors; one that is absent does not count.
-fn worse(a: Option<f64>, b: Option<f64>) -> Option<f64> {
-    a.into_iter().chain(b).reduce(f64::max)
+fn worse(a: Option<GapError>, b: Option<GapError>) -> Option<GapError> {
+    a.into_iter().chain(b).reduce(|a, b| if b.percent > a.percent { b } else { a })
 }
 
 #[cfg(test)]
@@ -424,13 +359,6 @@ mod tests {
         assert_eq!(whole.counts().completed, 2);
         assert_eq!(whole.measured_ns(), 90);
         assert_eq!((whole.response().values().min(), whole.response().values().max()), (1, 50));
-    }
-
-    #[test]
-    fn a_latency_beyond_the_range_is_counted_and_not_lost() {
-        let mut histogram = LatencyHistogram::new();
-        histogram.record(u64::MAX);
-        assert_eq!((histogram.values().len(), histogram.overflow_count()), (1, 1));
     }
 
     #[test]

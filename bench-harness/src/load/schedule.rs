@@ -201,15 +201,25 @@ impl ArrivalCheck {
         self.started_last_ns = started_ns;
     }
 
-    /// By how much the mean gap between starts differs from the scheduled one, in percent.
-    /// `None` with fewer than two arrivals.
+    /// Compares the starts with the schedule; `None` with fewer than two arrivals.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a phase is far shorter than 2^53 ns")]
-    pub fn mean_gap_error_percent(&self) -> Option<f64> {
-        let intended = self.intended_last_ns.checked_sub(self.intended_first_ns)? as f64;
-        let started = self.started_last_ns.checked_sub(self.started_first_ns)? as f64;
-        (intended > 0.0).then(|| (started - intended).abs() / intended * 100.0)
+    pub fn gap_error(&self) -> Option<GapError> {
+        let intended_ns = self.intended_last_ns.checked_sub(self.intended_first_ns)?;
+        let started_ns = self.started_last_ns.checked_sub(self.started_first_ns)?;
+        let off_ns = started_ns.abs_diff(intended_ns);
+        (intended_ns > 0)
+            .then(|| GapError { off_ns, percent: off_ns as f64 / intended_ns as f64 * 100.0 })
     }
+}
+
+/// By how much starts missed their schedule, from the first to the last.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct GapError {
+    /// Difference of the mean gaps, in percent of the scheduled one.
+    pub percent: f64,
+    /// Difference of the whole spans.
+    pub off_ns: u64,
 }
 
 #[cfg(test)]
@@ -287,8 +297,8 @@ mod tests {
             kept.note(i * 1_000, i * 1_000 + 40);
             late.note(i * 1_000, i * 1_100);
         }
-        assert!(kept.mean_gap_error_percent().unwrap() < 0.01);
-        assert!((late.mean_gap_error_percent().unwrap() - 10.0).abs() < 0.01);
-        assert_eq!(ArrivalCheck::default().mean_gap_error_percent(), None);
+        assert!(kept.gap_error().unwrap().percent < 0.01);
+        assert!((late.gap_error().unwrap().percent - 10.0).abs() < 0.01);
+        assert_eq!(ArrivalCheck::default().gap_error(), None);
     }
 }

@@ -8,8 +8,9 @@ mod holm;
 mod mann_whitney;
 mod median;
 
-pub use hodges_lehmann::{Shift, relative_shift};
+pub use hodges_lehmann::{Shift, p_beyond, relative_shift};
 pub use holm::levels as holm_levels;
+pub(crate) use mann_whitney::count_to_f64;
 pub use mann_whitney::{critical_rank, p_two_sided};
 pub use median::{median, median_ci95};
 

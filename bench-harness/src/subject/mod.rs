@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::dump::Repetition;
+use crate::environment::EngineFinding;
 use crate::workload_file::{Engine, Peer, Phase, Stage, Workload};
 
 /// Everything one repetition of one cell depends on, the matrix already applied.
@@ -41,6 +42,12 @@ pub struct CellSpec {
     pub warmups: Vec<Phase>,
     /// The phase to measure.
     pub phase: Phase,
+}
+
+/// Asks the engine whether it can run on this host, before any child is started.
+#[must_use]
+pub fn preflight() -> EngineFinding {
+    engine::preflight()
 }
 
 /// Runs one repetition in the calling process and returns what it measured.

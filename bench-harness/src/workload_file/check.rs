@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
+use super::phases::{Arrival, Phase, Role, Until};
 use super::position::push_segment;
 use super::shape::{Fault, nearest};
-use super::types::{
-    Arrival, Idle, Phase, Placement, Role, SCHEMA, Stage, Until, Window, WorkloadFile,
-};
+use super::types::{Idle, Placement, SCHEMA, Stage, Window, WorkloadFile};
 use super::values::ShardCount;
+use crate::dump::{self, EXTRA_PREFIX, METRICS};
 use forebay_workloads::units::config::Request;
 
 /// Longest phase: beyond a day it is surely a slip.
@@ -28,18 +28,6 @@ const REPETITIONS_MAX: u32 = 1_000;
 const ITEMS_MAX: u32 = 10_000_000;
 /// Longest name of a file or a phase: both become file names or parts of ids.
 const NAME_CHARS_MAX: usize = 64;
-
-/// Metrics that `slo` and `compare` may name, besides `extra.*`.
-pub(super) const METRICS: [&str; 8] = [
-    "throughput_per_s",
-    "goodput_per_s",
-    "achieved_percent",
-    "response_p50_ns",
-    "response_p99_ns",
-    "response_p999_ns",
-    "cpu_ns_per_op",
-    "allocs_per_op",
-];
 
 /// Finds everything that cannot be run.
 pub(super) fn check(file: &WorkloadFile, file_stem: &str) -> Vec<Fault> {
@@ -271,9 +259,10 @@ impl Faults {
     }
 
     fn metric(&mut self, pointer: String, metric: &str) {
-        if !METRICS.contains(&metric) && !metric.starts_with("extra.") {
-            let allowed: Vec<String> =
-                METRICS.iter().copied().chain(["extra.*"]).map(ToOwned::to_owned).collect();
+        if dump::metric(metric).is_none() && !metric.starts_with(EXTRA_PREFIX) {
+            let mut allowed: Vec<String> =
+                METRICS.iter().map(|metric| metric.name.to_owned()).collect();
+            allowed.push(format!("{EXTRA_PREFIX}*"));
             self.word(pointer, format!("no metric `{metric}`"), metric, &allowed);
         }
     }

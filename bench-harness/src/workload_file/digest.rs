@@ -1,7 +1,8 @@
 //! The digest of a workload: equal exactly when two files measure the same thing.
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+
+use crate::environment::sha256;
 
 /// Fields that change nothing of what one repetition measures.
 const LEFT_OUT: [&str; 7] =
@@ -19,9 +20,7 @@ pub fn digest(resolved: &Value) -> String {
     }
     let mut canonical = String::new();
     write_canonical(&measured, &mut canonical);
-    let hex: String =
-        Sha256::digest(canonical.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    sha256(canonical.as_bytes())
 }
 
 /// Sorts keys itself: whether serde_json keeps the order of a file depends on a cargo feature that

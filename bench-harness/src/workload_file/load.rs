@@ -4,7 +4,7 @@
 //! bytes ─► text ─► tree ─► (--set) ─► types ─► checked ─► one variant for each matrix combination
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -13,10 +13,11 @@ use super::check::check;
 use super::diagnostic::{Diagnostic, Report};
 use super::digest::digest;
 use super::overrides::{self, Override};
+use super::phases::{Phase, Until};
 use super::position::push_segment;
 use super::shape::{self, Fault};
 use super::source::{self, Source};
-use super::types::{Phase, Until, WorkloadFile};
+use super::types::WorkloadFile;
 
 /// Most combinations of a matrix: 256 cells of 10 repetitions of a second are most of an hour.
 const VARIANTS_MAX: usize = 256;
@@ -145,7 +146,9 @@ impl Loader {
 
     fn typed(&self, tree: &Value) -> Result<WorkloadFile, Vec<Fault>> {
         let file: WorkloadFile = shape::read(tree)?;
-        let faults = check(&file, &self.stem);
+        let resolved = serde_json::to_value(&file).expect("a workload file is plain JSON");
+        let mut faults = shape::lists_for_objects(tree, &resolved);
+        faults.extend(check(&file, &self.stem));
         if faults.is_empty() { Ok(file) } else { Err(faults) }
     }
 
@@ -189,6 +192,7 @@ impl Loader {
             return vec![fault(&pointer, "needs at least one value".to_owned())];
         }
         let mut faults = Vec::new();
+        let mut told = BTreeSet::new();
         for (value_idx, value) in values.iter().enumerate() {
             let at = format!("{pointer}/{value_idx}");
             if values[..value_idx].contains(value) {
@@ -197,7 +201,9 @@ impl Loader {
             }
             let parameters = BTreeMap::from([(path.to_owned(), value.clone())]);
             if let Err(inner) = self.variant(tree, &parameters) {
-                faults.extend(inner.into_iter().map(|inner| Fault {
+                // A wrong path is wrong with every value: tell it once.
+                let new = inner.into_iter().filter(|inner| told.insert(inner.message.clone()));
+                faults.extend(new.map(|inner| Fault {
                     code: inner.code,
                     help: inner.help,
                     allowed: inner.allowed,

@@ -4,6 +4,7 @@
 //! it, each mistake with file:line:column, JSON pointer, and a suggestion where one is near.
 
 mod types;
+mod phases;
 mod values;
 
 mod load;
@@ -20,10 +21,11 @@ pub use diagnostic::{Diagnostic, Report, Severity};
 pub use digest::digest;
 pub use load::{LoadOptions, LoadedWorkload, Variant, load};
 pub use overrides::Override;
+pub use phases::{Arrival, Phase, Role, Until};
 pub use position::{Duplicate, Positions, Span};
 pub use source::FILE_BYTES_MAX;
 pub use types::{
-    Arrival, Compare, Dedup, Engine, Idle, Peer, Phase, Placement, REPETITIONS_DEFAULT, Role,
-    SCHEMA, Slo, Stage, Until, Window, Workload, WorkloadFile,
+    Compare, Dedup, Engine, Idle, Peer, Placement, REPETITIONS_DEFAULT, SCHEMA, Slo, Stage, Window,
+    Workload, WorkloadFile,
 };
 pub use values::{Permits, ShardCount};
