@@ -88,7 +88,9 @@ fn cell(n_shards: usize, in_flight: u64, dedup: Dedup, deadline: bool) {
                     until,
                     done: Cell::new(0),
                     live: Cell::new(0),
-                    latency: RefCell::new(Histogram::new_with_bounds(1, 60_000_000_000, 2).unwrap()),
+                    latency: RefCell::new(
+                        Histogram::new_with_bounds(1, 60_000_000_000, 2).unwrap(),
+                    ),
                 });
                 for _ in 0..in_flight {
                     start_one(Rc::clone(&load), Instant::now());
@@ -121,7 +123,9 @@ fn cpu() -> Duration {
 }
 
 fn main() {
-    if let Some(only) = std::env::args().find_map(|arg| arg.strip_prefix("in_flight=")?.parse().ok()) {
+    if let Some(only) =
+        std::env::args().find_map(|arg| arg.strip_prefix("in_flight=")?.parse().ok())
+    {
         return cell(1, only, Dedup::Off, false);
     }
     for n_shards in [1, 2] {

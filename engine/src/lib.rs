@@ -17,19 +17,23 @@ mod metrics;
 mod task;
 mod stage;
 mod mesh;
+mod fs;
 mod shard;
 mod engine;
-#[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "used by those who ask for `sim`"))]
-mod simulation;
+#[cfg(feature = "sim")]
+pub mod sim;
+#[cfg(not(feature = "sim"))]
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "always compiled, shown on request")]
+mod sim;
 
 pub use engine::{AwaitReply, Builder, CpuChoice, Engine, Handle, Reply, Snapshot, StopReport};
 pub use error::{
     BridgeError, CallError, Outcome, RequestError, StartError, SubmitError, UnitError,
 };
+pub use fs::File;
 pub use limits::Limits;
-pub use metrics::{
-    Distribution, LongPoll, SealCounts, ShardSnapshot, StageLedger, StageSnapshot,
-};
+pub use mesh::LaneLedger;
+pub use metrics::{Distribution, LongPoll, SealCounts, ShardSnapshot, StageLedger, StageSnapshot};
 pub use runtime::affinity::{self, CpuId, CpuList};
 pub use runtime::bridge::Bridge;
 pub use runtime::pinned::IdlePolicy;
@@ -48,6 +52,3 @@ pub use task::{
 };
 
 pub use futures_lite::future::{try_zip as try_join, zip as join};
-
-#[cfg(feature = "sim")]
-pub use simulation as sim;

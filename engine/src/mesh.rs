@@ -45,6 +45,8 @@ pub struct LaneLedger {
     pub sent: u64,
     /// Parcels received from it.
     pub received: u64,
+    /// Parcels that have arrived and wait for their turn.
+    pub waiting: usize,
     /// Items that are with it.
     pub outstanding: usize,
 }
@@ -66,6 +68,9 @@ impl Mesh {
     /// A lane delivers a parcel; the next turn looks at it.
     pub(crate) fn deliver(&self, parcel: Parcel) {
         let peer = &self.peers[parcel.from.index()];
+        if peer.gone.get() {
+            return;
+        }
         // Bounded by the sender's credits: each parcel carries at least one envelope of an item
         // that is outstanding, its reply or its cancellation.
         peer.incoming.borrow_mut().push_back(parcel);
@@ -84,11 +89,15 @@ impl Mesh {
     pub(crate) fn take_incoming(&self) -> Vec<Parcel> {
         let mut parcels = Vec::new();
         for _ in 0..PARCELS_PER_TURN {
+            let before = parcels.len();
             for peer in &self.peers {
                 if let Some(parcel) = peer.incoming.borrow_mut().pop_front() {
                     peer.received.set(peer.received.get() + 1);
                     parcels.push(parcel);
                 }
+            }
+            if parcels.len() == before {
+                break;
             }
         }
         parcels
@@ -166,6 +175,7 @@ impl Mesh {
                     peer: id,
                     sent: peer.sent.get(),
                     received: peer.received.get(),
+                    waiting: peer.incoming.borrow().len(),
                     outstanding: peer.outstanding.get(),
                 }
             })

@@ -10,9 +10,7 @@ use std::num::NonZeroUsize;
 
 use child::{Ended, in_child};
 use forebay::affinity::{CpuId, CpuList, current_thread_cpus, pin_current_thread};
-use forebay::preflight::{
-    BlockCause, HostError, Report, ShardCpus, Wanted, gather, judge,
-};
+use forebay::preflight::{BlockCause, HostError, Report, ShardCpus, Wanted, gather, judge};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};

@@ -21,9 +21,9 @@ const LAYERS: &[&[&str]] = &[
     &["error", "limits"],
     &["runtime"],
     &["metrics", "gate", "reply"],
-    &["task", "stage", "mesh", "net"],
+    &["task", "stage", "mesh", "net", "fs"],
     &["shard"],
-    &["engine", "simulation"],
+    &["engine", "sim"],
 ];
 
 /// What a module may name though it stands above: where, what, why.
@@ -40,6 +40,7 @@ const SHARING: &[(&str, &str, &str)] = &[
     ("runtime/", "Arc", "a shard holds the handles of what lives in runtime/shared"),
     ("shard/mod.rs", "Arc", "a shard is set up with handles of what lives in runtime/shared"),
     ("engine/", "Arc", "the outside of an engine is held by any thread"),
+    ("sim.rs", "Arc", "a simulation holds what the outside of an engine would"),
     ("error.rs", "Arc", "one error goes to every item and waiter, on any shard"),
     ("stage/", "Arc", "one error goes to every item and waiter, on any shard"),
     ("task/unit.rs", "Arc", "one error goes to all that await the unit, on any shard"),

@@ -3,22 +3,23 @@
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::handle::Handle;
 use super::stop::Engine;
 use crate::error::StartError;
 use crate::limits::Limits;
 use crate::metrics::ShardSnapshot;
+use crate::runtime::ShardId;
 use crate::runtime::affinity::CpuId;
+use crate::runtime::clock::Clock;
 use crate::runtime::hosted::Hosted;
 use crate::runtime::pinned::{self, IdlePolicy, ShardSpec};
 use crate::runtime::preflight::{ShardCpus, Wanted, gather, judge};
 use crate::runtime::shared::board::Board;
+use crate::runtime::shared::bridges::Bridges;
 use crate::runtime::shared::published::Published;
 use crate::runtime::shared::{Gathering, Outside};
-use crate::runtime::ShardId;
-use crate::runtime::shared::bridges::Bridges;
 use crate::shard::{Factory, Setup, Shard, Shown, erase};
 use crate::stage::{Kind, Ship, Stage, StageCore, StageOptions, StageRef};
 
@@ -84,6 +85,7 @@ pub struct Builder {
     limits: Limits,
     preempt: Option<Duration>,
     seed: u64,
+    recording: bool,
     stages: Vec<Declared>,
 }
 
@@ -110,6 +112,7 @@ impl Builder {
             limits: Limits::default(),
             preempt: None,
             seed: fastrand::u64(..),
+            recording: false,
             stages: Vec::new(),
         }
     }
@@ -153,6 +156,12 @@ impl Builder {
     /// that nobody outside can choose keys that collide.
     pub fn seed(&mut self, seed: u64) -> &mut Self {
         self.seed = seed;
+        self
+    }
+
+    /// Keeps a log of every turn from the first on, for [`Handle::take_turns`]. Default off.
+    pub fn record_turns(&mut self, recording: bool) -> &mut Self {
+        self.recording = recording;
         self
     }
 
@@ -273,7 +282,12 @@ impl Builder {
     ) -> Setup {
         Setup {
             names: self.stage_names().collect(),
-            factories: self.stages.iter().map(|stage| (stage.make)(stage.options.clone())).collect(),
+            recording: self.recording,
+            factories: self
+                .stages
+                .iter()
+                .map(|stage| (stage.make)(stage.options.clone()))
+                .collect(),
             done: Box::new(done),
         }
     }
@@ -303,15 +317,16 @@ impl Builder {
         self.check_stages(n_shards)?;
         let bridges = Bridges::new(host.allowed.clone());
 
-        let epoch = epoch();
-        let outsides: Arc<[Arc<Outside>]> = (0..n_shards)
-            .map(|idx| Outside::new(ShardId::new(idx), self.limits.inbox_max, Arc::clone(&bridges)))
-            .map(Arc::new)
+        let clock = Clock::start();
+        let outsides: Arc<[&'static Outside]> = (0..n_shards)
+            .map(|idx| {
+                Outside::leak(ShardId::new(idx), self.limits.inbox_max, Arc::clone(&bridges))
+            })
             .collect();
         let board = Arc::new(Board::new(n_shards));
         let snapshots: Vec<Arc<Published<ShardSnapshot>>> =
             (0..n_shards).map(|_| Arc::default()).collect();
-        let handle = Handle::new(Arc::clone(&outsides), snapshots.clone(), epoch);
+        let handle = Handle::new(Arc::clone(&outsides), snapshots.clone(), clock.clone());
         let mut engine =
             Engine::new(handle, Arc::clone(&board), bridges, self.limits.clone(), host.clone());
 
@@ -330,7 +345,7 @@ impl Builder {
                 preempt: self.preempt,
                 limits: self.limits.clone(),
                 hash_seed: self.seed,
-                epoch,
+                clock: clock.clone(),
                 outsides: Arc::clone(&outsides),
                 ends,
             };
@@ -356,9 +371,3 @@ impl Builder {
         }
     }
 }
-
-#[allow(clippy::disallowed_methods, reason = "the zero of the engine's clock")]
-fn epoch() -> Instant {
-    Instant::now()
-}
-

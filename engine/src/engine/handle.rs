@@ -3,14 +3,15 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{RequestError, SubmitError};
 use crate::metrics::ShardSnapshot;
+use crate::runtime::clock::Clock;
 use crate::runtime::shared::inbox::Refused;
 use crate::runtime::shared::published::Published;
 use crate::runtime::shared::{Control, Message, Outside, RequestInfo};
-use crate::runtime::{ShardId, Time, TurnRecord, nanos};
+use crate::runtime::{ShardId, TurnRecord};
 use crate::task::{self, RequestOptions};
 
 /// How long a question to a shard may take before the asker goes on without it.
@@ -20,9 +21,9 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(200);
 /// everything then answers `Closed` or with the last there was.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    outsides: Arc<[Arc<Outside>]>,
+    outsides: Arc<[&'static Outside]>,
     snapshots: Arc<[Arc<Published<ShardSnapshot>>]>,
-    epoch: Instant,
+    clock: Clock,
 }
 
 /// What a shard last published, and how old that is.
@@ -36,11 +37,11 @@ pub struct Snapshot {
 
 impl Handle {
     pub(crate) fn new(
-        outsides: Arc<[Arc<Outside>]>,
+        outsides: Arc<[&'static Outside]>,
         snapshots: Vec<Arc<Published<ShardSnapshot>>>,
-        epoch: Instant,
+        clock: Clock,
     ) -> Self {
-        Self { outsides, snapshots: snapshots.into(), epoch }
+        Self { outsides, snapshots: snapshots.into(), clock }
     }
 
     /// How many shards the engine has.
@@ -99,14 +100,14 @@ impl Handle {
         let published = &self.snapshots[shard];
         let before = published.get().map(|(at, _)| at);
         self.outsides[shard].control(Control::Publish);
-        let asked = clock();
-        while self.outsides[shard].is_alive() && clock().duration_since(asked) < ANSWER_WITHIN {
+        let asked = self.clock.now();
+        while self.outsides[shard].is_alive() && self.clock.now().since(asked) < ANSWER_WITHIN {
             if published.get().map(|(at, _)| at) != before {
                 break;
             }
             pause();
         }
-        published.get().map(|(at, shard)| Snapshot { age: self.now().since(at), shard })
+        published.get().map(|(at, shard)| Snapshot { age: self.clock.now().since(at), shard })
     }
 
     /// The live requests of a shard, oldest first; empty if it does not answer within 200 ms.
@@ -136,20 +137,13 @@ impl Handle {
         self.outsides[shard].control(Control::Enter(crate::runtime::shared::board::Phase::Gone));
     }
 
-    /// Makes every shard keep a log of its turns from here on.
-    pub fn record_turns(&self) {
-        for outside in self.outsides.iter() {
-            outside.control(Control::Log(None));
-        }
-    }
-
-    /// Takes the turns recorded so far, of all shards, in the order in which they began.
+    /// Takes the turns recorded so far (see [`Builder::record_turns`](crate::Builder::record_turns)), of all shards, in the order in which they began.
     #[must_use]
     pub fn take_turns(&self) -> Vec<TurnRecord> {
         let mut turns = Vec::new();
         for outside in self.outsides.iter() {
             let (sender, receiver) = oneshot::channel();
-            outside.control(Control::Log(Some(sender)));
+            outside.control(Control::TakeLog(sender));
             turns.extend(receiver.recv_timeout(ANSWER_WITHIN).unwrap_or_default());
         }
         turns.sort_by_key(|turn| (turn.began, turn.shard));
@@ -169,15 +163,6 @@ impl Handle {
     pub(crate) fn alive(&self, shard: ShardId) -> bool {
         self.outsides[shard.index()].is_alive()
     }
-
-    fn now(&self) -> Time {
-        Time::from_nanos(nanos(clock().saturating_duration_since(self.epoch)))
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "an ordinary thread's clock, not a shard's")]
-fn clock() -> Instant {
-    Instant::now()
 }
 
 #[allow(clippy::disallowed_methods, reason = "an ordinary thread waits for an answer")]
@@ -200,6 +185,15 @@ impl<T> Reply<T> {
     /// The [`RequestError`] the request ended with; `PeerGone` if its shard ended first.
     pub fn wait(self) -> Result<T, RequestError> {
         self.receiver.recv().unwrap_or(Err(RequestError::PeerGone))
+    }
+
+    /// The reply, if it is there already.
+    pub fn try_take(&self) -> Option<Result<T, RequestError>> {
+        match self.receiver.try_recv() {
+            Ok(result) => Some(result),
+            Err(oneshot::TryRecvError::Empty) => None,
+            Err(oneshot::TryRecvError::Disconnected) => Some(Err(RequestError::PeerGone)),
+        }
     }
 
     /// Blocks for at most `timeout`; `None` when it was not enough.

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::handle::Handle;
 use crate::limits::Limits;
+use crate::runtime::ShardId;
 use crate::runtime::preflight::Report;
 use crate::runtime::shared::Control;
 use crate::runtime::shared::board::{Board, Phase};
-use crate::runtime::signal::{Signal, Signals};
-use crate::runtime::ShardId;
 use crate::runtime::shared::bridges::Bridges;
+use crate::runtime::signal::{Signal, Signals};
 
 /// Time for what must not take long: settling what was cancelled, the last word on each lane.
 const PROMPT: Duration = Duration::from_secs(1);

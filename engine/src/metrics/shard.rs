@@ -1,6 +1,6 @@
 //! What one shard counts of itself.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use super::{Counter, StageLedger, StageSnapshot};
@@ -22,7 +22,8 @@ pub(crate) struct ShardMetrics {
     busy_ns: Counter,
     long_polls: Counter,
     longest_ns: Cell<u64>,
-    longest_site: Cell<Option<Site>>,
+    /// The sites of the longest stretch: it was one of them.
+    longest_sites: RefCell<Vec<Site>>,
 }
 
 impl ShardMetrics {
@@ -30,14 +31,30 @@ impl ShardMetrics {
         self.busy_ns.add(nanos(busy));
     }
 
-    pub(crate) fn count_poll(&self, site: Site, took: Duration) {
+    /// Books a stretch of polls between two readings of the clock.
+    pub(crate) fn count_stretch(&self, sites: &[Option<Site>], took: Duration) {
         if nanos(took) > self.longest_ns.get() {
             self.longest_ns.set(nanos(took));
-            self.longest_site.set(Some(site));
+            let mut longest = self.longest_sites.borrow_mut();
+            longest.clear();
+            longest.extend(sites.iter().flatten());
         }
         if took > LONG_POLL {
             self.long_polls.add(1);
         }
+    }
+
+    fn longest_poll(&self) -> Option<LongPoll> {
+        let mut sites: Vec<String> = self
+            .longest_sites
+            .borrow()
+            .iter()
+            .map(|site| format!("{}:{}", site.file(), site.line()))
+            .collect();
+        sites.sort_unstable();
+        sites.dedup();
+        let took = Duration::from_nanos(self.longest_ns.get());
+        (!sites.is_empty()).then_some(LongPoll { took, sites })
     }
 
     pub(crate) fn snapshot(&self, shard: ShardId, cpu: Option<usize>, now: Time) -> ShardSnapshot {
@@ -54,10 +71,7 @@ impl ShardMetrics {
             parcels_received: self.parcels_received.get(),
             busy: Duration::from_nanos(self.busy_ns.get()),
             long_polls: self.long_polls.get(),
-            longest_poll: self.longest_site.get().map(|site| LongPoll {
-                took: Duration::from_nanos(self.longest_ns.get()),
-                site: format!("{}:{}", site.file(), site.line()),
-            }),
+            longest_poll: self.longest_poll(),
             live_requests: 0,
             requests_started: 0,
             requests_ended: 0,
@@ -68,14 +82,14 @@ impl ShardMetrics {
     }
 }
 
-/// The longest poll a shard has seen.
+/// The longest poll a shard has seen, or the longest stretch of up to eight that were short each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LongPoll {
     /// How long it took.
     pub took: Duration,
-    /// Where its task was spawned, as `file:line`.
-    pub site: String,
+    /// Where its task was spawned, as `file:line`; several when it was one of these.
+    pub sites: Vec<String>,
 }
 
 /// What one shard has counted since it started; published by its turn.

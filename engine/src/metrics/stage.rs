@@ -19,11 +19,16 @@ pub(crate) struct Times(RefCell<Option<Histogram<u64>>>);
 
 impl Times {
     pub(crate) fn record(&self, time: Duration) {
+        self.record_n(time, 1);
+    }
+
+    /// Records the same time for `n` events.
+    pub(crate) fn record_n(&self, time: Duration, n: u64) {
         let mut slot = self.0.borrow_mut();
         let histogram = slot.get_or_insert_with(|| {
             Histogram::new_with_bounds(1, LONGEST_NS, 2).expect("bounds are in order")
         });
-        histogram.saturating_record(nanos(time).max(1));
+        histogram.saturating_record_n(nanos(time).max(1), n);
     }
 
     fn copy(&self) -> Distribution {
@@ -130,7 +135,12 @@ impl StageMetrics {
         self.permit_ns.set(self.permit_ns.get() + spent);
     }
 
-    pub(crate) fn snapshot(&self, name: &str, permits: (usize, usize), depth: usize) -> StageSnapshot {
+    pub(crate) fn snapshot(
+        &self,
+        name: &str,
+        permits: (usize, usize),
+        depth: usize,
+    ) -> StageSnapshot {
         let [full, lingered, idle, closing] = self.sealed.each_ref().map(Counter::get);
         StageSnapshot {
             name: name.to_owned(),

@@ -55,7 +55,12 @@ impl<C: 'static> Bridge<C> {
     /// # Panics
     ///
     /// Outside of a shard: a stage's factory is the place to make one.
-    pub fn new<F>(name: &str, n_threads: usize, jobs_max: usize, connect: F) -> std::io::Result<Self>
+    pub fn new<F>(
+        name: &str,
+        n_threads: usize,
+        jobs_max: usize,
+        connect: F,
+    ) -> std::io::Result<Self>
     where
         F: Fn() -> Option<C> + Send + Sync + Clone + 'static,
     {

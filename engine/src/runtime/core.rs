@@ -8,13 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::ShardId;
 use super::clock::Time;
 use super::half::Half;
 use super::lane::Outbox;
 use super::ready::{ReadyQueue, Runnable};
 use super::shared::Outside;
 use super::wheel::{TimerId, Wheel};
-use super::ShardId;
 use crate::limits::Limits;
 
 /// What a timer means when it fires.
@@ -51,7 +51,7 @@ impl Context {
 pub(crate) struct Core {
     id: ShardId,
     n_shards: usize,
-    outside: Arc<Outside>,
+    outside: &'static Outside,
     half: Half,
     limits: Limits,
     hash_seed: u64,
@@ -69,7 +69,7 @@ impl Core {
     pub(crate) fn new(
         id: ShardId,
         n_shards: usize,
-        outside: Arc<Outside>,
+        outside: &'static Outside,
         half: Half,
         limits: Limits,
         hash_seed: u64,
@@ -101,8 +101,8 @@ impl Core {
         self.n_shards
     }
 
-    pub(crate) fn outside(&self) -> &Arc<Outside> {
-        &self.outside
+    pub(crate) fn outside(&self) -> &'static Outside {
+        self.outside
     }
 
     pub(crate) fn half(&self) -> &Half {
@@ -137,6 +137,13 @@ impl Core {
 
     pub(crate) fn begin_pass(&self) {
         self.pass.set(self.pass.get() + 1);
+    }
+
+    /// Reads the clock for what the turn decides after its pass.
+    pub(crate) fn end_pass(&self) -> Time {
+        let now = self.half.after_pass().max(self.now.get());
+        self.now.set(now);
+        now
     }
 
     pub(crate) fn ready(&self) -> &ReadyQueue {

@@ -11,7 +11,7 @@ use std::task::{Context as TaskContext, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::core::{self, Context};
+use super::core::{self, Context, Core};
 
 /// The future panicked; its payload has been dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,18 @@ impl<F> Guarded<F> {
 impl<F: Future> Future for Guarded<F> {
     type Output = Result<F::Output, Panicked>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let core = core::current();
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.poll_on(&core::current(), cx)
+    }
+}
+
+impl<F: Future> Guarded<F> {
+    /// Polls on the shard `core`, which must be the current one.
+    pub(crate) fn poll_on(
+        mut self: Pin<&mut Self>,
+        core: &Core,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Result<F::Output, Panicked>> {
         let before = core.begin(*self.as_mut().project().context);
         let polled = {
             let future = self.as_mut().project().future.as_pin_mut();

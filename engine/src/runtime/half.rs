@@ -3,9 +3,12 @@
 //! An enum behind concrete types, not a trait: one copy of everything above, no generic in any
 //! public type, both halves always compiled.
 
+use std::io;
+use std::path::Path;
+
 use super::lane::Parcel;
-use super::pinned::PinnedHalf;
-use super::simulated::SimulatedHalf;
+use super::pinned::{PinnedFile, PinnedHalf};
+use super::simulated::{SimulatedFile, SimulatedHalf};
 use super::{ShardId, Time};
 
 /// A fault planted on purpose, to show that the simulation finds its like.
@@ -43,7 +46,15 @@ impl Half {
         }
     }
 
-    /// Whether a pass must end here; `polled` tasks have run in it for `spent_ns`.
+    /// The time when a pass has ended.
+    pub(crate) fn after_pass(&self) -> Time {
+        match self {
+            Self::Pinned(half) => half.now(),
+            Self::Simulated(half) => half.after_pass(),
+        }
+    }
+
+    /// Whether a pass must end here; `polled` tasks have run in it.
     pub(crate) fn cuts_pass(&self, polled: usize, over_slice: bool) -> bool {
         match self {
             Self::Pinned(_) => over_slice,
@@ -75,6 +86,14 @@ impl Half {
         }
     }
 
+    /// Opens a file; in simulation one that lives in memory for as long as the world does.
+    pub(crate) async fn open(&self, path: &Path, access: Access) -> io::Result<FileHandle> {
+        Ok(match self {
+            Self::Pinned(_) => FileHandle::Pinned(PinnedFile::open(path, access).await?),
+            Self::Simulated(half) => FileHandle::Simulated(half.open(path, access)?),
+        })
+    }
+
     /// Whether another shard still answers.
     pub(crate) fn is_alive(&self, peer: ShardId) -> bool {
         match self {
@@ -88,6 +107,51 @@ impl Half {
         match self {
             Self::Pinned(_) => false,
             Self::Simulated(half) => half.planted(plant),
+        }
+    }
+}
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    /// And for reading; it is made if there is none.
+    Write,
+}
+
+/// An open file of either half.
+#[derive(Debug)]
+pub(crate) enum FileHandle {
+    Pinned(PinnedFile),
+    Simulated(SimulatedFile),
+}
+
+impl FileHandle {
+    pub(crate) async fn read_at(&self, offset: u64, n_bytes: usize) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Pinned(file) => file.read_at(offset, n_bytes).await,
+            Self::Simulated(file) => Ok(file.read_at(offset, n_bytes)),
+        }
+    }
+
+    pub(crate) async fn write_at(&self, bytes: Vec<u8>, offset: u64) -> io::Result<usize> {
+        match self {
+            Self::Pinned(file) => file.write_at(bytes, offset).await,
+            Self::Simulated(file) => Ok(file.write_at(&bytes, offset)),
+        }
+    }
+
+    pub(crate) async fn sync(&self) -> io::Result<()> {
+        match self {
+            Self::Pinned(file) => file.sync().await,
+            Self::Simulated(_) => Ok(()),
+        }
+    }
+
+    pub(crate) async fn close(self) -> io::Result<()> {
+        match self {
+            Self::Pinned(file) => file.close().await,
+            Self::Simulated(_) => Ok(()),
         }
     }
 }

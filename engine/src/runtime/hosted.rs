@@ -35,6 +35,8 @@ pub(crate) trait Hosted {
     /// Whether a parcel has come since the turn took what there was.
     fn has_incoming(&self) -> bool;
     fn note(&self, seen: Seen);
+    /// Ends what is left, after the last turn.
+    fn bury(&self);
 }
 
 /// One turn of one shard: what came in from outside, and what was decided.

@@ -10,7 +10,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::Location;
-use std::sync::Arc;
 
 use super::core::{self, Core};
 use super::shared::{Message, Outside};
@@ -88,14 +87,14 @@ impl Core {
         F: Future + 'static,
         F::Output: 'static,
     {
-        let outside = Arc::clone(self.outside());
+        let outside = self.outside();
         async_task::Builder::new()
             .metadata(site)
-            .spawn_local(move |_| future, move |runnable| schedule(&outside, runnable))
+            .spawn_local(move |_| future, move |runnable| schedule(outside, runnable))
     }
 }
 
-fn schedule(outside: &Arc<Outside>, runnable: Runnable) {
+fn schedule(outside: &'static Outside, runnable: Runnable) {
     if let Some(runnable) = core::push_if_current(outside.uid(), runnable) {
         if let Err(Message::Wake(runnable)) = outside.inbox().deliver(Message::Wake(runnable)) {
             // The shard has ended. Its tasks may only be dropped on its own thread, which is gone:

@@ -1,11 +1,13 @@
 //! The simulated half: virtual time, scripted lanes, and a seed that decides what is left open.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::half::Plant;
+use super::half::{Access, Plant};
 use super::lane::Parcel;
 use super::shared::Outside;
 use super::{ShardId, Time};
@@ -39,6 +41,8 @@ pub(crate) struct World {
     pub(crate) lane_parcels: usize,
     pub(crate) chance: Chance,
     pub(crate) plant: Option<Plant>,
+    /// Files in memory, by their paths.
+    pub(crate) files: RefCell<BTreeMap<PathBuf, SimulatedFile>>,
     /// While set, decides where the pass is cut: the replay of a recorded run.
     pub(crate) script: Cell<Option<Script>>,
 }
@@ -56,7 +60,7 @@ pub(crate) struct Script {
 pub(crate) struct SimulatedHalf {
     pub(crate) id: ShardId,
     pub(crate) world: Rc<World>,
-    pub(crate) outsides: Arc<[Arc<Outside>]>,
+    pub(crate) outsides: Arc<[&'static Outside]>,
 }
 
 impl SimulatedHalf {
@@ -64,10 +68,17 @@ impl SimulatedHalf {
         self.world.clock.get()
     }
 
+    pub(crate) fn after_pass(&self) -> Time {
+        if let Some(script) = self.world.script.get() {
+            self.world.clock.set(script.passed);
+        }
+        self.now()
+    }
+
     pub(crate) fn after_poll(&self) -> Time {
         let now = self.now();
-        if let Some(script) = self.world.script.get() {
-            return script.passed.max(now);
+        if self.world.script.get().is_some() {
+            return now;
         }
         let spent = self.world.rng.borrow_mut().u64(0..=self.world.chance.poll_ns);
         let now = Time::from_nanos(now.as_nanos() + spent);
@@ -105,11 +116,45 @@ impl SimulatedHalf {
         Ok(())
     }
 
+    pub(crate) fn open(&self, path: &Path, access: Access) -> io::Result<SimulatedFile> {
+        let mut files = self.world.files.borrow_mut();
+        match access {
+            Access::Write => Ok(files.entry(path.to_owned()).or_default().clone()),
+            Access::Read => files.get(path).cloned().ok_or(io::ErrorKind::NotFound.into()),
+        }
+    }
+
     pub(crate) fn is_alive(&self, peer: ShardId) -> bool {
         self.outsides[peer.index()].is_alive()
     }
 
     pub(crate) fn planted(&self, plant: Plant) -> bool {
         self.world.plant == Some(plant)
+    }
+}
+
+/// A file in memory; clones are the same file. It splits every read and write in two, as real ones
+/// may.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SimulatedFile(Rc<RefCell<Vec<u8>>>);
+
+impl SimulatedFile {
+    pub(crate) fn read_at(&self, offset: u64, n_bytes: usize) -> Vec<u8> {
+        let bytes = self.0.borrow();
+        let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let end = begin.saturating_add(n_bytes.div_ceil(2)).min(bytes.len());
+        bytes[begin..end].to_vec()
+    }
+
+    pub(crate) fn write_at(&self, written: &[u8], offset: u64) -> usize {
+        let written = &written[..written.len().div_ceil(2)];
+        let mut bytes = self.0.borrow_mut();
+        let begin = usize::try_from(offset).expect("a file in memory fits it");
+        let end = begin + written.len();
+        if bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        bytes[begin..end].copy_from_slice(written);
+        written.len()
     }
 }

@@ -71,8 +71,7 @@ impl Shard {
                     }
                 }
             }
-            Control::Log(None) => self.keep_log(),
-            Control::Log(Some(reply)) => {
+            Control::TakeLog(reply) => {
                 let _asker_gone = reply.send(self.take_log());
             }
         }

@@ -4,6 +4,7 @@ mod intake;
 mod turn;
 mod stop;
 mod setup;
+mod stopwatch;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,13 +15,13 @@ pub(crate) use setup::{Factory, Setup, erase};
 use crate::mesh::{LaneLedger, Mesh};
 use crate::metrics::{ShardMetrics, ShardSnapshot};
 use crate::runtime::core::Core;
+use crate::runtime::core::Due;
 use crate::runtime::hosted::{Hosted, Next, Seen, TurnRecord};
 use crate::runtime::lane::Parcel;
 use crate::runtime::shared::Message;
 use crate::runtime::shared::board::{Board, Phase};
 use crate::runtime::shared::published::Published;
 use crate::runtime::{ShardId, Time};
-use crate::runtime::core::Due;
 use crate::stage::{self, AnyStage};
 use crate::task::Tasks;
 
@@ -144,6 +145,10 @@ impl Hosted for Shard {
 
     fn has_incoming(&self) -> bool {
         self.mesh.has_incoming()
+    }
+
+    fn bury(&self) {
+        Shard::bury(self);
     }
 
     fn note(&self, seen: Seen) {

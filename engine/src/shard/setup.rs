@@ -23,6 +23,7 @@ pub(crate) type Factory = Box<
 /// What a shard needs in order to serve.
 pub(crate) struct Setup {
     pub(crate) names: Vec<&'static str>,
+    pub(crate) recording: bool,
     pub(crate) factories: Vec<Factory>,
     pub(crate) done: Box<dyn FnOnce(Result<(), StartError>) + Send>,
 }
@@ -36,7 +37,10 @@ impl std::fmt::Debug for Setup {
 /// Spawns the task that runs the factories; the shard's own turns drive it.
 pub(super) fn begin(shard: &Rc<Shard>, setup: Setup) {
     let owner = Rc::clone(shard);
-    let Setup { names, factories, done } = setup;
+    let Setup { names, recording, factories, done } = setup;
+    if recording {
+        shard.keep_log();
+    }
     let task = async move {
         let made = make_all(&owner, names, factories).await;
         let result = made.map(|stages| {

@@ -15,6 +15,9 @@ use crate::error::RequestError;
 use crate::runtime::lane::Envelope;
 use crate::runtime::shared::board::Phase;
 
+/// Passes that a shard which ends still runs, so that what was cancelled can end.
+const LAST_PASSES: usize = 64;
+
 impl Shard {
     pub(super) fn enter_phase(&self, phase: Phase) {
         if phase <= self.phase.get() && self.phase.get() != Phase::Starting {
@@ -45,7 +48,6 @@ impl Shard {
 
     /// Reports the phase whose condition has come to hold; tells whether the shard is to return.
     pub(super) fn step_phase(&self) -> bool {
-        let at = self.shown.board.line(self.id().index());
         let reached = match self.phase.get() {
             Phase::Starting | Phase::Running => return false,
             Phase::Draining if self.is_drained() => Phase::Drained,
@@ -55,10 +57,30 @@ impl Shard {
             Phase::Gone => return true,
             _ => return false,
         };
-        if reached != at {
+        if reached != self.shown.board.line(self.id().index()) {
             self.shown.board.reach(self.id().index(), reached);
         }
         false
+    }
+
+    /// The end of a shard, drained or not: whoever still waits for something here is told, as far
+    /// as that takes no other shard.
+    pub(crate) fn bury(&self) {
+        self.enter(|| {
+            self.tasks.close();
+            self.tasks.end_sources();
+            for stage in self.stages().iter() {
+                stage.settle_all();
+            }
+            self.tasks.cancel_all(RequestError::Closed);
+            // Each task needs one poll to end, and what awaits it another; a task that wakes
+            // itself for ever must not keep the shard.
+            for _ in 0..LAST_PASSES {
+                for _ in 0..self.core.ready().len() {
+                    self.core.ready().pop().map(crate::runtime::ready::Runnable::run);
+                }
+            }
+        });
     }
 
     /// Whether nothing lives here and nothing waits to leave.

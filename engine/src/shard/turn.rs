@@ -16,11 +16,13 @@ use std::time::Duration;
 
 use super::Shard;
 use super::intake::Taken;
+use super::stopwatch::Stopwatch;
 use crate::limits::PUBLISH_EVERY;
+use crate::runtime::Time;
 use crate::runtime::hosted::{Next, TurnRecord};
 use crate::runtime::lane::Envelope;
+use crate::runtime::ready::Runnable;
 use crate::runtime::shared::board::Phase;
-use crate::runtime::{ShardId, Time};
 use crate::stage::TurnView;
 
 impl Shard {
@@ -29,8 +31,8 @@ impl Shard {
         let began = self.core.read_clock();
         let taken = self.take_in();
         let polled = self.run_pass(began);
-        let passed = self.core.read_clock();
-        let (sealed, ask_again) = self.seal();
+        let passed = self.core.end_pass();
+        let (sealed, ask_again, worked_until) = self.seal();
         let sent = self.send_parcels();
         self.metrics.turns.add(1);
         self.log_turn(began, passed, &taken, polled, &sealed);
@@ -40,7 +42,7 @@ impl Shard {
         }
         let worked = polled > 0 || !sealed.is_empty() || sent || taken.anything();
         if worked {
-            self.metrics.count_busy(self.core.half().now().since(began));
+            self.metrics.count_busy(worked_until.since(began));
             if passed >= self.publish_at.get() {
                 self.publish();
             }
@@ -56,7 +58,8 @@ impl Shard {
             self.pass_left.set(ready.len());
         }
         let slice = Duration::from_micros(self.core.limits().slice_us);
-        let (mut polled, mut before, mut cut) = (0, began, false);
+        let mut watch = Stopwatch::new(began);
+        let (mut polled, mut cut) = (0, false);
         while self.pass_left.get() > 0 && !cut {
             let idx = self.core.half().pick(self.pass_left.get());
             if idx > 0 {
@@ -64,10 +67,12 @@ impl Shard {
             }
             let Some(task) = ready.pop() else { break };
             self.pass_left.set(self.pass_left.get() - 1);
-            before = self.poll(task, before);
+            self.poll(task, &mut watch);
             polled += 1;
-            cut = self.core.half().cuts_pass(polled, before.since(began) >= slice);
+            cut = self.core.half().cuts_pass(polled, watch.read_at().since(began) >= slice);
         }
+        watch.close(self.core.half(), &self.metrics);
+        self.metrics.polls.add(polled as u64);
         if self.pass_left.get() == 0 || ready.is_empty() {
             self.pass_left.set(0);
             self.completed_pass.set(self.core.pass());
@@ -76,19 +81,16 @@ impl Shard {
     }
 
     /// Polls one task and books how long it took.
-    fn poll(&self, task: crate::runtime::ready::Runnable, before: Time) -> Time {
-        let site = *task.metadata();
+    fn poll(&self, task: Runnable, watch: &mut Stopwatch) {
+        watch.begin(*task.metadata());
         task.run();
-        let after = self.core.half().after_poll();
-        self.metrics.polls.add(1);
-        self.metrics.count_poll(site, after.since(before));
-        after
+        watch.end(self.core.half(), &self.metrics);
     }
 
-    /// Seals what is due and runs what was sealed, once. Gives the batches formed, and when a
-    /// stage wants to be asked again.
-    fn seal(&self) -> (Vec<(usize, usize)>, Time) {
-        let stages = self.stages.borrow().clone();
+    /// Seals what is due and runs what was sealed, once. Gives the batches formed, when a stage
+    /// wants to be asked again, and the last reading of the clock.
+    fn seal(&self) -> (Vec<(usize, usize)>, Time, Time) {
+        let stages = self.stages.borrow();
         let ready = self.core.ready();
         let turn = TurnView {
             ready_empty: ready.is_empty(),
@@ -109,24 +111,25 @@ impl Shard {
             }
         }
         // Batches were put before whatever was ready; settling may have added behind.
-        let mut clock = self.core.now();
+        let mut watch = Stopwatch::new(self.core.now());
         for _ in 0..self.core.take_sealed() {
             let Some(batch) = ready.pop() else { break };
-            clock = self.poll(batch, clock);
+            self.poll(batch, &mut watch);
         }
-        (sealed, ask_again)
+        watch.close(self.core.half(), &self.metrics);
+        for stage in stages.iter() {
+            stage.arm_deadlines();
+        }
+        (sealed, ask_again, watch.read_at())
     }
 
     /// Sends what the turn has collected: one parcel to each other shard.
     fn send_parcels(&self) -> bool {
-        let stages = self.stages.borrow().clone();
+        let stages = self.stages.borrow();
         let mut sent = false;
-        let peers: Vec<ShardId> = self.mesh.peers().collect();
-        for peer in peers {
-            let (mut envelopes, waiting) = split_by_credit(
-                self.core.outbox().take(peer),
-                self.mesh.credits(peer),
-            );
+        for peer in self.mesh.peers() {
+            let (mut envelopes, waiting) =
+                split_by_credit(self.core.outbox().take(peer), self.mesh.credits(peer));
             let mut credits =
                 self.mesh.credits(peer) - envelopes.iter().map(Envelope::credits).sum::<usize>();
             for stage in stages.iter() {
@@ -151,6 +154,9 @@ impl Shard {
     /// Requests and replies a shard has posted to itself: the same envelopes, without a lane.
     fn answer_to_self(&self) -> bool {
         let envelopes = self.core.outbox().take(self.id());
+        if envelopes.is_empty() {
+            return false;
+        }
         let any = !envelopes.is_empty();
         for envelope in envelopes {
             self.open(self.id(), envelope);

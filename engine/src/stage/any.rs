@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use slotmap::KeyData;
 
+use super::Stage;
 use super::batch::Cut;
 use super::slots::{SlotKey, StageCore, Waiter};
-use super::Stage;
 use crate::error::{CallError, Outcome};
 use crate::metrics::{StageLedger, StageMetrics};
 use crate::runtime::lane::Envelope;
@@ -29,6 +29,8 @@ pub(crate) trait AnyStage: fmt::Debug {
     fn as_any(self: Rc<Self>) -> Rc<dyn Any>;
     /// Forms batches; tells when it wants to be asked again, `NEVER` when something else will.
     fn seal(self: Rc<Self>, turn: &TurnView) -> Time;
+    /// The turn ends: deadlines of calls that still wait are armed.
+    fn arm_deadlines(&self);
     fn has_queued(&self) -> bool;
     fn expire(&self, slot: u64);
     fn overrun(&self, batch: u64);
@@ -60,6 +62,10 @@ impl<S: Stage> AnyStage for StageCore<S> {
 
     fn seal(self: Rc<Self>, turn: &TurnView) -> Time {
         self.seal_due(turn)
+    }
+
+    fn arm_deadlines(&self) {
+        self.arm_waiting();
     }
 
     fn has_queued(&self) -> bool {
@@ -135,9 +141,9 @@ impl<S: Stage> AnyStage for StageCore<S> {
         let slots = self.slots.borrow();
         let guests = slots.values().filter(|slot| matches!(slot.waiter, Waiter::Remote { .. }));
         let guests = guests.count();
-        let callers = slots.values().filter(|slot| {
-            slot.reply.is_none() && matches!(slot.waiter, Waiter::Local(_))
-        });
+        let callers = slots
+            .values()
+            .filter(|slot| slot.reply.is_none() && matches!(slot.waiter, Waiter::Local(_)));
         StageLedger {
             stage: self.name,
             admitted: self.metrics.admitted.get(),

@@ -8,11 +8,11 @@ use std::task::Waker;
 
 use hashbrown::HashMap;
 
+use super::Stage;
 use super::dispatch::FlightKey;
 use super::index::Place;
 use super::queue::Waiters;
 use super::slots::{Reply, SlotKey, StageCore};
-use super::Stage;
 use crate::error::CallError;
 use crate::runtime::Time;
 use crate::runtime::wheel::TimerId;

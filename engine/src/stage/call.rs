@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use super::slots::{Admission, Reply, SlotKey, StageCore, Waiter};
 use super::Stage;
+use super::slots::{Admission, Reply, SlotKey, StageCore, Waiter};
 use crate::error::{CallError, Outcome};
 use crate::runtime::core::Context;
 

@@ -18,9 +18,10 @@ use super::slots::StageCore;
 use super::window::{QueueView, SealReason, Verdict};
 use super::{Dedup, Stage};
 use crate::error::{CallError, Outcome};
+use crate::metrics::StageMetrics;
+use crate::runtime::Time;
 use crate::runtime::core::{Context, Due};
 use crate::runtime::guard::{Guarded, Panicked, contain};
-use crate::runtime::Time;
 
 new_key_type! { pub(super) struct FlightKey; }
 
@@ -34,28 +35,41 @@ enum Ended<E> {
 impl<S: Stage> StageCore<S> {
     /// Forms every batch whose window seals and that has a permit; tells when to ask again.
     pub(super) fn seal_due(self: &Rc<Self>, turn: &TurnView) -> Time {
-        let mut classes = Vec::new();
-        self.queue.borrow().views(&mut classes);
         let mut ask_again = Time::NEVER;
-        for class in classes {
-            let mut view = Some(class);
-            while let Some(class) = view {
-                match self.options.window.decide(&self.view(&class, turn)) {
-                    Verdict::Hold(until) => {
-                        ask_again = ask_again.min(until);
-                        break;
-                    }
-                    Verdict::Seal(_) if !self.may_open(&class) => {
-                        let opens = self.permits.borrow().opens_at(class.oldest_admitted);
-                        ask_again = ask_again.min(opens.unwrap_or(Time::NEVER));
-                        break;
-                    }
-                    Verdict::Seal(reason) => self.dispatch(&class, reason),
+        // As many steps as there are classes now: serving one sends it to the end of the round.
+        let mut place = 0;
+        let n_active = self.queue.borrow().n_active();
+        for _ in 0..n_active {
+            let active = self.queue.borrow().active(place);
+            let Some(lane) = active else { break };
+            match self.seal_class(lane, turn) {
+                Some(until) => {
+                    ask_again = ask_again.min(until);
+                    place += 1;
                 }
-                view = self.queue.borrow().view(class.lane);
+                // Emptied, and gone from the round: the next one stands in its place.
+                None => {}
             }
         }
+        self.queue.borrow_mut().rotate();
         ask_again
+    }
+
+    /// Forms what batches of one class are due; `None` when it is empty then, else the time at
+    /// which to ask again.
+    fn seal_class(self: &Rc<Self>, lane: u32, turn: &TurnView) -> Option<Time> {
+        loop {
+            let class = self.queue.borrow().view(lane);
+            let class = class?;
+            match self.options.window.decide(&self.view(&class, turn)) {
+                Verdict::Hold(until) => return Some(until),
+                Verdict::Seal(_) if !self.may_open(&class) => {
+                    let opens = self.permits.borrow().opens_at(class.oldest_admitted);
+                    return Some(opens.unwrap_or(Time::NEVER));
+                }
+                Verdict::Seal(reason) => self.dispatch(&class, reason),
+            }
+        }
     }
 
     fn view(&self, class: &ClassView, turn: &TurnView) -> QueueView {
@@ -81,7 +95,8 @@ impl<S: Stage> StageCore<S> {
 
     fn dispatch(self: &Rc<Self>, class: &ClassView, reason: SealReason) {
         let (sealed, expired) = self.take_items(class);
-        for queued in expired {
+        for (place, queued) in expired {
+            self.forget(queued.hash, place);
             self.settle_unsent(queued);
         }
         if sealed.is_empty() {
@@ -96,7 +111,7 @@ impl<S: Stage> StageCore<S> {
 
     /// Takes the oldest items of a class, as many as one batch holds, apart from those whose last
     /// waiter's deadline has passed.
-    fn take_items(&self, class: &ClassView) -> (Sealed<S>, Vec<Queued<S>>) {
+    fn take_items(&self, class: &ClassView) -> (Sealed<S>, Vec<(Place, Queued<S>)>) {
         let now = self.core.now();
         let mut queue = self.queue.borrow_mut();
         let shared = queue.class(class.lane).expect("a lane with items has its class");
@@ -113,7 +128,7 @@ impl<S: Stage> StageCore<S> {
             }
             let (queued, last) = queue.remove(key).expect("the head of a lane stands");
             if queued.deadline <= now {
-                expired.push(queued);
+                expired.push((Place::Queued(key), queued));
             } else {
                 weight = heavier;
                 sealed.items.push((Place::Queued(key), queued));
@@ -122,7 +137,6 @@ impl<S: Stage> StageCore<S> {
                 break;
             }
         }
-        queue.rotate(class.lane);
         (sealed, expired)
     }
 
@@ -139,10 +153,11 @@ impl<S: Stage> StageCore<S> {
         let now = self.core.now();
         let mut deadline = Time::ZERO;
         let mut places = Vec::new();
+        let mut waits = Waits { now, since: now, n_items: 0 };
         let mut entries = Vec::with_capacity(sealed.items.len());
         for (place, queued) in sealed.items {
             deadline = deadline.max(queued.deadline);
-            self.metrics.wait_ns.record(now.since(queued.admitted));
+            waits.note(queued.admitted, &self.metrics);
             if let Some(hash) = queued.hash {
                 places.push((hash, place, entries.len()));
             }
@@ -153,6 +168,7 @@ impl<S: Stage> StageCore<S> {
                 settled: false.into(),
             });
         }
+        waits.flush(&self.metrics);
         let unsettled = entries.len().into();
         let mut flights = self.flights.borrow_mut();
         let key = flights.insert_with_key(|key| {
@@ -221,6 +237,30 @@ impl<S: Stage> StageCore<S> {
     }
 }
 
+/// Records waits in runs: items admitted at the same reading of the clock have waited alike.
+struct Waits {
+    now: Time,
+    since: Time,
+    n_items: u64,
+}
+
+impl Waits {
+    fn note(&mut self, admitted: Time, metrics: &StageMetrics) {
+        if admitted != self.since {
+            self.flush(metrics);
+            self.since = admitted;
+        }
+        self.n_items += 1;
+    }
+
+    fn flush(&mut self, metrics: &StageMetrics) {
+        let n_items = std::mem::take(&mut self.n_items);
+        if n_items > 0 {
+            metrics.wait_ns.record_n(self.now.since(self.since), n_items);
+        }
+    }
+}
+
 struct Sealed<S: Stage> {
     class: Rc<S::Class>,
     items: Vec<(Place, Queued<S>)>,
@@ -235,8 +275,7 @@ impl<S: Stage> Sealed<S> {
 /// The task of one batch.
 async fn run<S: Stage>(flight: Rc<Flight<S>>) {
     let stage = Rc::clone(&flight.stage);
-    let context =
-        Context { request: 0, unit: 0, floor: stage.rank + 1, deadline: flight.deadline };
+    let context = Context { request: 0, unit: 0, floor: stage.rank + 1, deadline: flight.deadline };
     let (instance, batch) = (Rc::clone(&stage.instance), Batch::new(Rc::clone(&flight)));
     let mut body = pin!(Guarded::new(context, async move { instance.run(batch).await }));
     let ended = std::future::poll_fn(|cx| {

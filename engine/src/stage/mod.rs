@@ -72,10 +72,7 @@ pub trait Stage: Sized + 'static {
     /// An error fails what is not yet settled, a panic likewise; what is unsettled after `Ok` gets
     /// `Missing`. It runs in the batch's own scope: [`Batch::deadline`] is its deadline, and only
     /// stages declared later may be called. After `run_max` it is dropped where it awaits.
-    fn run(
-        self: Rc<Self>,
-        batch: Batch<Self>,
-    ) -> impl Future<Output = Result<(), Self::Error>>;
+    fn run(self: Rc<Self>, batch: Batch<Self>) -> impl Future<Output = Result<(), Self::Error>>;
 
     /// Called after a batch of this stage was dropped unfinished, so that a connection in an
     /// unknown state can be given up.

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use hashbrown::HashTable;
 use slotmap::{SlotMap, new_key_type};
 
-use super::slots::SlotKey;
 use super::Stage;
+use super::slots::SlotKey;
 use crate::runtime::Time;
 
 new_key_type! { pub(super) struct ItemKey; }
@@ -130,10 +130,6 @@ impl<S: Stage> Queue<S> {
         self.items.get_mut(key)
     }
 
-    pub(super) fn keys(&self) -> Vec<ItemKey> {
-        self.items.keys().collect()
-    }
-
     /// Classes of this hash that hold items, with their lanes; the caller compares them.
     pub(super) fn classes(&self, hash: u64) -> Vec<(u32, Rc<S::Class>)> {
         self.by_hash
@@ -148,14 +144,8 @@ impl<S: Stage> Queue<S> {
 
     /// The lane of a class that nobody has asked for yet.
     pub(super) fn open_lane(&mut self, class: Rc<S::Class>, hash: u64) -> u32 {
-        let lane = ClassLane {
-            class: Some(class),
-            hash,
-            head: None,
-            tail: None,
-            n_items: 0,
-            weight: 0,
-        };
+        let lane =
+            ClassLane { class: Some(class), hash, head: None, tail: None, n_items: 0, weight: 0 };
         let idx = if let Some(idx) = self.free.pop() {
             self.lanes[idx as usize] = lane;
             idx
@@ -241,9 +231,14 @@ impl<S: Stage> Queue<S> {
         self.lanes[lane as usize].class.clone()
     }
 
-    /// The active classes, in the order in which they get their turn.
-    pub(super) fn views(&self, into: &mut Vec<ClassView>) {
-        into.extend(self.active.iter().filter_map(|lane| self.view(*lane)));
+    /// How many classes hold items.
+    pub(super) fn n_active(&self) -> usize {
+        self.active.len()
+    }
+
+    /// The class at a place of the round.
+    pub(super) fn active(&self, place: usize) -> Option<u32> {
+        self.active.get(place).copied()
     }
 
     /// What a window wants to know of one class, if it holds items.
@@ -259,10 +254,10 @@ impl<S: Stage> Queue<S> {
         })
     }
 
-    /// Lets the class that was served go to the end of the round.
-    pub(super) fn rotate(&mut self, lane: u32) {
-        if let Some(idx) = self.active.iter().position(|other| *other == lane) {
-            self.active[idx..].rotate_left(1);
+    /// Lets the next round begin with another class, so that permits go round.
+    pub(super) fn rotate(&mut self) {
+        if self.active.len() > 1 {
+            self.active.rotate_left(1);
         }
     }
 }

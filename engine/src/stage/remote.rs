@@ -244,8 +244,7 @@ impl<S: Stage> StageCore<S> {
     /// Packs the outcomes for `origin`: all of them, always.
     pub(super) fn pack_replies(&self, origin: ShardId) -> Option<Envelope> {
         let ship = self.crossing.ship?;
-        let replies =
-            std::mem::take(&mut self.crossing.lanes.borrow_mut()[origin.index()].replies);
+        let replies = std::mem::take(&mut self.crossing.lanes.borrow_mut()[origin.index()].replies);
         if replies.is_empty() {
             return None;
         }

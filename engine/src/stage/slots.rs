@@ -82,6 +82,8 @@ pub(crate) struct StageCore<S: Stage> {
     pub(super) crossing: Crossing<S>,
     pub(super) metrics: StageMetrics,
     pub(super) closed: Cell<bool>,
+    /// Calls of this turn whose deadlines are not armed yet.
+    unarmed: RefCell<Vec<(SlotKey, Time)>>,
     hasher: foldhash::fast::FixedState,
 }
 
@@ -125,6 +127,7 @@ impl<S: Stage> StageCore<S> {
             crossing: Crossing::new(n_shards, ship),
             metrics: StageMetrics::default(),
             closed: Cell::new(false),
+            unarmed: RefCell::default(),
             hasher: foldhash::fast::FixedState::with_seed(seed),
         })
     }
@@ -168,9 +171,8 @@ impl<S: Stage> StageCore<S> {
     fn lane_of(&self, item: &S::Item) -> u32 {
         if std::mem::size_of::<S::Class>() == 0 {
             let open = self.queue.borrow().single_lane();
-            return open.unwrap_or_else(|| {
-                self.queue.borrow_mut().open_lane(Rc::new(S::class(item)), 0)
-            });
+            return open
+                .unwrap_or_else(|| self.queue.borrow_mut().open_lane(Rc::new(S::class(item)), 0));
         }
         let class = S::class(item);
         let hash = self.hasher.hash_one(&class);
@@ -238,13 +240,29 @@ impl<S: Stage> StageCore<S> {
         self.slots.borrow_mut().insert(Slot { waiter, standing, timer: None, reply: None })
     }
 
-    /// Says where the slot's item stands and arms its deadline.
+    /// Says where the slot's item stands. Its deadline is armed when the turn ends, if the call
+    /// has not settled by then: under load most have, and never cost a timer.
     pub(super) fn stand(&self, slot: SlotKey, standing: Standing, deadline: Time) {
-        let due = Due::Call { rank: self.rank, slot: slot.data().as_ffi() };
-        let timer = (deadline != Time::NEVER).then(|| self.core.arm(deadline, due));
+        self.slots.borrow_mut()[slot].standing = standing;
+        if deadline != Time::NEVER {
+            // Bounded by the calls of one turn.
+            self.unarmed.borrow_mut().push((slot, deadline));
+        }
+    }
+
+    /// Arms the deadlines of this turn's calls that still wait.
+    pub(super) fn arm_waiting(&self) {
+        let mut unarmed = self.unarmed.borrow_mut();
+        if unarmed.is_empty() {
+            return;
+        }
         let mut slots = self.slots.borrow_mut();
-        let slot = &mut slots[slot];
-        (slot.standing, slot.timer) = (standing, timer);
+        for (key, deadline) in unarmed.drain(..) {
+            if let Some(slot) = slots.get_mut(key).filter(|slot| slot.reply.is_none()) {
+                let due = Due::Call { rank: self.rank, slot: key.data().as_ffi() };
+                slot.timer = Some(self.core.arm(deadline, due));
+            }
+        }
     }
 
     /// Fills a slot, wakes or answers whoever awaits it. A slot that is gone or filled already

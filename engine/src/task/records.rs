@@ -11,11 +11,11 @@ use super::remote::RemoteTable;
 use super::source::Sources;
 use super::unit::Units;
 use crate::error::RequestError;
+use crate::runtime::Time;
 use crate::runtime::core::{Context, Core, Due};
 use crate::runtime::ready::Site;
 use crate::runtime::shared::RequestInfo;
 use crate::runtime::wheel::TimerId;
-use crate::runtime::Time;
 
 new_key_type! { pub(crate) struct RequestKey; }
 
@@ -80,6 +80,8 @@ pub(crate) struct Tasks {
     pub(super) sources: Sources,
     pub(crate) counters: RequestCounters,
     door: Cell<Door>,
+    /// Live requests that were asked to end: while there are none, no poll has to look.
+    n_ending: Cell<usize>,
 }
 
 thread_local! {
@@ -95,6 +97,7 @@ impl Tasks {
             sources: Sources::default(),
             counters: RequestCounters::default(),
             door: Cell::new(Door::Open),
+            n_ending: Cell::new(0),
         })
     }
 
@@ -133,7 +136,7 @@ impl Tasks {
         floor: u16,
         site: Site,
         origin: Origin,
-    ) -> Result<RequestKey, RequestError> {
+    ) -> Result<(RequestKey, Context), RequestError> {
         let open = match self.door.get() {
             Door::Open => true,
             Door::PeersOnly => origin == Origin::Peer,
@@ -153,36 +156,31 @@ impl Tasks {
         bump(&self.counters.started);
         let started = self.core.now();
         let mut records = self.records.borrow_mut();
+        let mut context = Context { deadline, floor, ..Context::NONE };
         let key = records.insert_with_key(|key| {
             let request = key.data().as_ffi();
             let timer = (deadline != Time::NEVER).then(|| {
                 self.core.arm(deadline.after(self.core.limits().grace), Due::Request(request))
             });
-            Record {
-                context: Context { request, unit: 0, floor, deadline },
-                started,
-                site,
-                timer,
-                waker: None,
-                ending: None,
-                units: None,
-            }
+            context.request = request;
+            Record { context, started, site, timer, waker: None, ending: None, units: None }
         });
-        Ok(key)
+        Ok((key, context))
     }
 
-    pub(super) fn context(&self, key: RequestKey) -> Context {
-        self.records.borrow().get(key).map_or(Context::NONE, |record| record.context)
-    }
-
-    /// Notes the task of a request about to be polled; gives the reason if it must end instead.
-    pub(super) fn before_poll(&self, key: RequestKey, waker: &Waker) -> Option<RequestError> {
-        let mut records = self.records.borrow_mut();
-        let record = records.get_mut(key)?;
-        if record.waker.is_none() {
+    /// Notes the task of a request that is polled for the first time.
+    pub(super) fn note_task(&self, key: RequestKey, waker: &Waker) {
+        if let Some(record) = self.records.borrow_mut().get_mut(key) {
             record.waker = Some(waker.clone());
         }
-        record.ending
+    }
+
+    /// Why a request about to be polled must end instead, if it must.
+    pub(super) fn ending(&self, key: RequestKey) -> Option<RequestError> {
+        if self.n_ending.get() == 0 {
+            return None;
+        }
+        self.records.borrow().get(key)?.ending
     }
 
     /// Asks a live request to end; its task does so when it is next polled.
@@ -191,7 +189,10 @@ impl Tasks {
         let (waker, units) = {
             let mut records = self.records.borrow_mut();
             let Some(record) = records.get_mut(key) else { return false };
-            record.ending.get_or_insert(why);
+            if record.ending.is_none() {
+                record.ending = Some(why);
+                self.n_ending.set(self.n_ending.get() + 1);
+            }
             (record.waker.clone(), record.units.as_ref().map(|units| units.all()))
         };
         for unit in units.into_iter().flatten() {
@@ -215,6 +216,9 @@ impl Tasks {
     /// its units. A second call for the same request does nothing.
     pub(super) fn finish(&self, key: RequestKey, how: Option<RequestError>) {
         let Some(record) = self.records.borrow_mut().remove(key) else { return };
+        if record.ending.is_some() {
+            self.n_ending.set(self.n_ending.get() - 1);
+        }
         if let Some(timer) = record.timer {
             self.core.disarm(timer);
         }

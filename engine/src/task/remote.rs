@@ -65,13 +65,15 @@ where
     let tasks = Tasks::current();
     assert!(shard.index() < tasks.core.n_shards(), "no shard {shard}");
     let core::Context { deadline, floor, .. } = tasks.core.context();
-    if tasks.remote.awaited.borrow().len() >= tasks.core.limits().requests_max {
-        return Remote {
-            tasks,
-            key: None,
-            refused: Some(RequestError::Shed),
-            value: PhantomData,
-        };
+    let refused = if !tasks.core.half().is_alive(shard) {
+        Some(RequestError::PeerGone)
+    } else if tasks.remote.awaited.borrow().len() >= tasks.core.limits().requests_max {
+        Some(RequestError::Shed)
+    } else {
+        None
+    };
+    if refused.is_some() {
+        return Remote { tasks, key: None, refused, value: PhantomData };
     }
     let slot = Slot { to: shard, waker: None, reply: None };
     let key = tasks.remote.awaited.borrow_mut().insert(slot);
@@ -96,7 +98,8 @@ fn serve<S, F, T>(
     S: 'static,
 {
     let tasks = Tasks::current();
-    let request = spawn_at(&tasks, deadline, floor, site, Origin::Peer, async move { start().await });
+    let request =
+        spawn_at(&tasks, deadline, floor, site, Origin::Peer, async move { start().await });
     if let Some(id) = request.id() {
         tasks.remote.serving.borrow_mut().insert((origin, token), id);
     }

@@ -112,9 +112,10 @@ where
             crate::runtime::guard::contain(|| drop(future));
             State::Refused(error)
         }
-        Ok(key) => {
-            let guarded = Guarded::new(tasks.context(key), future);
-            let task = RequestTask { key: Live(key), body: Body::Running { guarded } };
+        Ok((key, context)) => {
+            let guarded = Guarded::new(context, future);
+            let live = Live { tasks: Rc::clone(tasks), key, noted: false };
+            let task = RequestTask { body: Body::Running { guarded }, live };
             State::Running(key, tasks.core.spawn(site, task))
         }
     };
@@ -122,13 +123,16 @@ where
 }
 
 /// Closes its record when the task is dropped unfinished: the handle was dropped.
-struct Live(RequestKey);
+struct Live {
+    tasks: Rc<Tasks>,
+    key: RequestKey,
+    /// Whether the record knows the task.
+    noted: bool,
+}
 
 impl Drop for Live {
     fn drop(&mut self) {
-        if let Some(tasks) = Tasks::try_current() {
-            tasks.finish(self.0, Some(RequestError::Cancelled));
-        }
+        self.tasks.finish(self.key, Some(RequestError::Cancelled));
     }
 }
 
@@ -137,7 +141,7 @@ pin_project! {
         // Dropped after `body`, so that what the future held goes while its record still stands.
         #[pin]
         body: Body<F>,
-        key: Live,
+        live: Live,
     }
 }
 
@@ -154,17 +158,20 @@ impl<F: Future> Future for RequestTask<F> {
     type Output = Contained<Result<F::Output, RequestError>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let tasks = Tasks::current();
         let mut this = self.project();
-        let key = this.key.0;
-        let ending = tasks.before_poll(key, cx.waker());
+        let Live { tasks, key, noted } = this.live;
+        let key = *key;
+        if !std::mem::replace(noted, true) {
+            tasks.note_task(key, cx.waker());
+        }
+        let ending = tasks.ending(key);
         if let BodyView::Running { mut guarded } = this.body.as_mut().project() {
             let result = match ending {
                 Some(error) => {
                     guarded.as_mut().end();
                     Err(error)
                 }
-                None => match ready!(guarded.poll(cx)) {
+                None => match ready!(guarded.poll_on(&tasks.core, cx)) {
                     Ok(reply) => Ok(reply),
                     Err(Panicked) => Err(RequestError::Panicked),
                 },

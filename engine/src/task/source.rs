@@ -38,6 +38,9 @@ pub fn add_source(poll: impl FnMut(Time) -> Option<Time> + 'static) {
 impl Tasks {
     /// Polls every source whose time has come; tells when the next one wants to be.
     pub(crate) fn poll_sources(&self, now: Time) -> Option<Time> {
+        if self.sources.list.borrow().is_empty() {
+            return None;
+        }
         // Taken out while they run: a source may add another.
         let mut list = self.sources.list.take();
         list.retain_mut(|source| {

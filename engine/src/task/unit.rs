@@ -176,12 +176,7 @@ impl<T, E> Clone for Unit<T, E> {
 }
 
 #[track_caller]
-pub(super) fn begin<F, T, E>(
-    tasks: &Rc<Tasks>,
-    request: u64,
-    key: UnitKey,
-    future: F,
-) -> Unit<T, E>
+pub(super) fn begin<F, T, E>(tasks: &Rc<Tasks>, request: u64, key: UnitKey, future: F) -> Unit<T, E>
 where
     F: Future<Output = Result<T, E>> + 'static,
     T: Clone + 'static,

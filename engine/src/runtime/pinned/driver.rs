@@ -90,13 +90,7 @@ async fn look(timer: &mut Timer) {
 }
 
 /// Sleeps until a message, a parcel or `until`, and never longer than the cap.
-async fn wait(
-    shard: &dyn Hosted,
-    bell: &Bell,
-    timer: &mut Timer,
-    until: Time,
-    pending: bool,
-) {
+async fn wait(shard: &dyn Hosted, bell: &Bell, timer: &mut Timer, until: Time, pending: bool) {
     let cap = if pending { WAIT_CAP } else { IDLE_CAP };
     let left = until.since(shard.core().half().now());
     let capped = left > cap;

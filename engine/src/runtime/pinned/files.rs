@@ -5,15 +5,17 @@ use std::path::Path;
 
 use glommio::io::{BufferedFile, OpenOptions};
 
+use crate::runtime::half::Access;
+
 /// An open file on a pinned shard.
 #[derive(Debug)]
-pub(crate) struct FileHandle(BufferedFile);
+pub(crate) struct PinnedFile(BufferedFile);
 
-impl FileHandle {
-    pub(crate) async fn open(path: &Path, write: bool) -> io::Result<Self> {
+impl PinnedFile {
+    pub(crate) async fn open(path: &Path, access: Access) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true);
-        if write {
+        if access == Access::Write {
             options.write(true).create(true);
         }
         Ok(Self(options.buffered_open(path).await?))

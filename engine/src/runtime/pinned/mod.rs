@@ -7,15 +7,15 @@ mod driver;
 mod files;
 mod start;
 
-pub(crate) use files::FileHandle;
-pub(crate) use start::{LaneEnds, ShardSpec, lanes, start};
+pub(crate) use files::PinnedFile;
+pub(crate) use start::{ShardSpec, lanes, start};
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use glommio::channels::shared_channel::ConnectedSender;
 use glommio::{GlommioError, ResourceType};
 
+use super::clock::Clock;
 use super::lane::Parcel;
 use super::shared::Outside;
 use super::{ShardId, Time};
@@ -33,16 +33,14 @@ pub enum IdlePolicy {
 /// One shard's side of the pinned half.
 #[derive(Debug)]
 pub(crate) struct PinnedHalf {
-    epoch: Instant,
-    outsides: Arc<[Arc<Outside>]>,
+    clock: Clock,
+    outsides: Arc<[&'static Outside]>,
     lanes: Vec<Option<ConnectedSender<Parcel>>>,
 }
 
 impl PinnedHalf {
-    #[allow(clippy::disallowed_methods, reason = "this is the door through which time comes in")]
     pub(crate) fn now(&self) -> Time {
-        let since = Instant::now().saturating_duration_since(self.epoch);
-        Time::from_nanos(super::nanos(since))
+        self.clock.now()
     }
 
     pub(crate) fn send(&self, to: ShardId, parcel: Parcel) -> Result<(), Parcel> {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::future;
 use glommio::channels::shared_channel::{
@@ -17,6 +17,7 @@ use crate::error::StartError;
 use crate::limits::Limits;
 use crate::runtime::ShardId;
 use crate::runtime::affinity::{CpuId, current_thread_cpus};
+use crate::runtime::clock::Clock;
 use crate::runtime::core::Core;
 use crate::runtime::half::Half;
 use crate::runtime::hosted::Hosted;
@@ -45,8 +46,9 @@ impl std::fmt::Debug for LaneEnds {
 /// an `Rc` between threads.
 pub(crate) fn lanes(n_shards: usize, parcels: usize) -> Vec<LaneEnds> {
     let empty = || (0..n_shards).map(|_| None).collect();
-    let mut ends: Vec<LaneEnds> =
-        (0..n_shards).map(|_| LaneEnds { out: empty(), into: (0..n_shards).map(|_| None).collect() }).collect();
+    let mut ends: Vec<LaneEnds> = (0..n_shards)
+        .map(|_| LaneEnds { out: empty(), into: (0..n_shards).map(|_| None).collect() })
+        .collect();
     for from in 0..n_shards {
         for to in (0..n_shards).filter(|to| *to != from) {
             let (sender, receiver) = new_bounded(parcels);
@@ -66,8 +68,8 @@ pub(crate) struct ShardSpec {
     pub(crate) preempt: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) hash_seed: u64,
-    pub(crate) epoch: Instant,
-    pub(crate) outsides: Arc<[Arc<Outside>]>,
+    pub(crate) clock: Clock,
+    pub(crate) outsides: Arc<[&'static Outside]>,
     pub(crate) ends: LaneEnds,
 }
 
@@ -120,7 +122,7 @@ async fn live(
     host: impl FnOnce(Rc<Core>) -> Rc<dyn Hosted>,
     failed: impl FnOnce(StartError),
 ) {
-    let ShardSpec { id, limits, hash_seed, epoch, outsides, ends, .. } = spec;
+    let ShardSpec { id, limits, hash_seed, clock, outsides, ends, .. } = spec;
     // The first park in a process registers for membarrier and may take milliseconds: do it now.
     Timer::new(Duration::from_micros(100)).await;
     let connecting = connect(ends);
@@ -133,9 +135,9 @@ async fn live(
         failed(StartError::LanesTimeout { shard: id, after: limits.start_timeout });
         return;
     };
-    let outside = Arc::clone(&outsides[id.index()]);
+    let outside = outsides[id.index()];
     let n_shards = outsides.len();
-    let half = Half::Pinned(PinnedHalf { epoch, outsides, lanes: senders });
+    let half = Half::Pinned(PinnedHalf { clock, outsides, lanes: senders });
     let shard = host(Core::new(id, n_shards, outside, half, limits, hash_seed));
     let bell = Rc::new(Bell::default());
     let mut receiving = Vec::new();
@@ -148,7 +150,8 @@ async fn live(
             }
         }));
     }
-    drive(shard, &bell).await;
+    drive(Rc::clone(&shard), &bell).await;
+    shard.bury();
     // A receive task left parked would leak, and its lane would never report its end.
     for task in receiving {
         task.cancel().await;
@@ -179,8 +182,8 @@ async fn connect(ends: LaneEnds) -> Connected {
 }
 
 /// The last act of a shard's thread: nobody waits for it after this.
-fn farewell(shard: ShardId, outsides: &[Arc<Outside>]) {
-    let outside = &outsides[shard.index()];
+fn farewell(shard: ShardId, outsides: &[&'static Outside]) {
+    let outside = outsides[shard.index()];
     outside.mark_gone();
     // Tasks woken too late are dropped here, on the thread they belong to.
     drop(outside.inbox().close());

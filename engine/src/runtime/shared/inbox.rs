@@ -152,7 +152,6 @@ impl<M> Inbox<M> {
         Watch::Sleep
     }
 
-
     /// Takes the moment at which a push last woke the sleeper.
     pub(crate) fn take_rung(&self) -> Option<Instant> {
         self.lock().rung.take()

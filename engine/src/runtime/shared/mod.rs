@@ -10,6 +10,7 @@ pub(crate) mod sync;
 pub(crate) mod inbox;
 pub(crate) mod board;
 pub(crate) mod bridges;
+pub(crate) mod flag;
 pub(crate) mod published;
 
 use std::fmt;
@@ -45,8 +46,8 @@ pub(crate) enum Control {
     Cancel(u64),
     /// Another shard has ended; the shard looks which.
     PeerGone,
-    /// Keep a log of turns from here on, or hand out what was kept.
-    Log(Option<oneshot::Sender<Vec<super::TurnRecord>>>),
+    /// Hand out the log of turns kept so far.
+    TakeLog(oneshot::Sender<Vec<super::TurnRecord>>),
 }
 
 impl fmt::Debug for Message {
@@ -89,15 +90,18 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    pub(crate) fn new(id: ShardId, inbox_max: usize, bridges: Arc<Bridges>) -> Self {
+    /// Makes one that lives as long as the process. Wakers may be kept by anybody for ever, and a
+    /// counted reference in each of them costs every task two atomic operations; an engine that
+    /// has ended leaves less than a kilobyte per shard.
+    pub(crate) fn leak(id: ShardId, inbox_max: usize, bridges: Arc<Bridges>) -> &'static Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self {
+        Box::leak(Box::new(Self {
             uid: NEXT.fetch_add(1, Ordering::Relaxed),
             id,
             inbox: Inbox::new(inbox_max),
             alive: AtomicBool::new(true),
             bridges,
-        }
+        }))
     }
 
     pub(crate) fn uid(&self) -> u64 {

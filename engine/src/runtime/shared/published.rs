@@ -21,8 +21,10 @@ impl<T> Default for Published<T> {
 impl<T> Published<T> {
     pub(crate) fn put(&self, now: Time, value: T) {
         let fresh = Some((now, Arc::new(value)));
-        let stale =
-            std::mem::replace(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner), fresh);
+        let stale = std::mem::replace(
+            &mut *self.last.lock().unwrap_or_else(PoisonError::into_inner),
+            fresh,
+        );
         drop(stale);
     }
 

@@ -5,5 +5,5 @@
 
 #![allow(clippy::disallowed_types, reason = "the one module that shares between threads")]
 
-pub(crate) use std::sync::{Mutex, MutexGuard};
 pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use std::sync::{Mutex, MutexGuard};

@@ -1,0 +1,534 @@
+//! Several shards on one thread in virtual time: how this engine's bugs are found.
+//!
+//! The shards are the real ones: turn, ready queue, wheel, inbox, stages and mesh are the same
+//! code. Only the clock, the lanes' transport, the wait and the order of what is left open come
+//! from here, all drawn from one seed. The same seed gives the same run, to the last turn.
+//!
+//! ```text
+//!   step: deliver due parcels ─▶ wake due sleepers ─▶ one shard, drawn: a turn, or going to sleep
+//!         └ none awake: time moves on to the next thing that is due; nothing due: all is at rest
+//! ```
+//!
+//! Going to sleep is a step of its own after the turn that found nothing to do, so that whatever
+//! may happen in between on real threads happens here too.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::engine::{Builder, Handle};
+use crate::error::StartError;
+use crate::mesh::LaneLedger;
+use crate::metrics::ShardSnapshot;
+use crate::runtime::clock::Clock;
+use crate::runtime::core::Core;
+use crate::runtime::half::Half;
+pub use crate::runtime::half::Plant;
+use crate::runtime::hosted::{Hosted, Next};
+use crate::runtime::shared::board::{Board, Phase};
+use crate::runtime::shared::bridges::Bridges;
+use crate::runtime::shared::flag::Flag;
+use crate::runtime::shared::inbox::Watch;
+use crate::runtime::shared::{Control, Gathering, Outside};
+use crate::runtime::simulated::{Chance, Script, SimulatedHalf, World};
+use crate::runtime::{ShardId, Time, TurnRecord, affinity::CpuList, nanos};
+use crate::shard::{Shard, Shown};
+
+/// What a simulation is made of.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct SimOptions {
+    /// Decides everything that is left open.
+    pub seed: u64,
+    /// Shards.
+    pub n_shards: usize,
+    /// Longest time a parcel is on its way. Default 200 µs.
+    pub lane_delay: Duration,
+    /// Longest time one poll takes. Default 20 µs: some passes are cut.
+    pub poll: Duration,
+    /// Whether the tasks of a pass run in any order. Default yes.
+    pub shuffle: bool,
+    /// A fault to plant. Default none.
+    pub plant: Option<Plant>,
+}
+
+impl SimOptions {
+    /// The defaults, for so many shards and this seed.
+    #[must_use]
+    pub fn new(seed: u64, n_shards: usize) -> Self {
+        Self {
+            seed,
+            n_shards,
+            lane_delay: Duration::from_micros(200),
+            poll: Duration::from_micros(20),
+            shuffle: true,
+            plant: None,
+        }
+    }
+}
+
+/// What a simulated shard is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A turn is due.
+    Awake,
+    /// Its turn found nothing to do; it has not yet looked whether it may sleep.
+    Dozing {
+        until: Time,
+    },
+    Asleep {
+        until: Time,
+    },
+    Gone,
+}
+
+#[derive(Debug)]
+struct SimShard {
+    shard: Rc<Shard>,
+    state: State,
+    /// It does not run before this time: a stalled host, a poll that takes for ever.
+    frozen_until: Time,
+    woken: Arc<Flag>,
+}
+
+/// Several shards in virtual time.
+#[derive(Debug)]
+pub struct Simulation {
+    world: Rc<World>,
+    shards: Vec<SimShard>,
+    outsides: Arc<[&'static Outside]>,
+    handle: Handle,
+    board: Arc<Board>,
+    turns: Vec<TurnRecord>,
+    keep_turns: bool,
+    digest: u64,
+}
+
+impl Builder {
+    /// Starts the declared stages on simulated shards instead of pinned ones. Which CPUs and which
+    /// idle policy were chosen does not matter then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::start`], less what concerns the host.
+    ///
+    /// # Panics
+    ///
+    /// If the shards do not come up within a million steps: a factory waits for the real world.
+    pub fn simulate(mut self, options: SimOptions) -> Result<Simulation, StartError> {
+        self.seed(options.seed);
+        self.record_turns(true);
+        let mut sim = Simulation::new(&self, options)?;
+        let started = Arc::new(Gathering::default());
+        sim.bring_up(&self, &started);
+        for _ in 0..1_000_000 {
+            match started.wait(options.n_shards, Duration::ZERO) {
+                Ok(()) => return Ok(sim),
+                Err(Some(error)) => return Err(error),
+                Err(None) => {
+                    sim.step();
+                }
+            }
+        }
+        panic!("seed {}: the shards did not come up", options.seed)
+    }
+}
+
+impl Simulation {
+    fn new(builder: &Builder, options: SimOptions) -> Result<Self, StartError> {
+        let n_shards = options.n_shards;
+        builder.check_stages(n_shards)?;
+        let world = Rc::new(World {
+            clock: Cell::new(Time::from_nanos(1)),
+            rng: RefCell::new(fastrand::Rng::with_seed(options.seed)),
+            lanes: RefCell::new((0..n_shards * n_shards).map(|_| VecDeque::new()).collect()),
+            lane_parcels: builder.limits_ref().lane_parcels,
+            chance: Chance {
+                lane_delay_ns: nanos(options.lane_delay),
+                poll_ns: nanos(options.poll),
+                shuffle: options.shuffle,
+            },
+            plant: options.plant,
+            files: RefCell::default(),
+            script: Cell::new(None),
+        });
+        let bridges = Bridges::new(CpuList::default());
+        let inbox_max = builder.limits_ref().inbox_max;
+        let outsides: Arc<[&'static Outside]> = (0..n_shards)
+            .map(|idx| Outside::leak(ShardId::new(idx), inbox_max, Arc::clone(&bridges)))
+            .collect();
+        let snapshots = (0..n_shards).map(|_| Arc::default()).collect();
+        Ok(Self {
+            handle: Handle::new(Arc::clone(&outsides), snapshots, Clock::start()),
+            board: Arc::new(Board::new(n_shards)),
+            shards: Vec::new(),
+            turns: Vec::new(),
+            keep_turns: false,
+            digest: 0,
+            world,
+            outsides,
+        })
+    }
+
+    fn bring_up(&mut self, builder: &Builder, started: &Arc<Gathering<StartError>>) {
+        for (idx, outside) in self.outsides.iter().enumerate() {
+            let id = ShardId::new(idx);
+            let half = Half::Simulated(SimulatedHalf {
+                id,
+                world: Rc::clone(&self.world),
+                outsides: Arc::clone(&self.outsides),
+            });
+            let core = Core::new(
+                id,
+                self.outsides.len(),
+                outside,
+                half,
+                builder.limits_ref().clone(),
+                builder.hash_seed(),
+            );
+            let shown =
+                Shown { board: Arc::clone(&self.board), snapshot: Arc::default(), cpu: None };
+            let started = Arc::clone(started);
+            let setup = builder.setup(move |result| started.add(result));
+            self.shards.push(SimShard {
+                shard: Shard::new(core, shown, setup),
+                state: State::Awake,
+                frozen_until: Time::ZERO,
+                woken: Arc::default(),
+            });
+        }
+    }
+
+    /// The handle through which ordinary threads would speak to the shards. What waits for an
+    /// answer (`wait`, `snapshot`, `requests`) would wait for ever here: use what this type has.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// The virtual time.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.world.clock.get()
+    }
+
+    /// Draws from the simulation's own seed, for what a test leaves open.
+    #[must_use]
+    pub fn draw(&self, below: u64) -> u64 {
+        self.world.rng.borrow_mut().u64(0..below)
+    }
+
+    /// Does one thing; `false` when all shards are at rest and nothing is due.
+    pub fn step(&mut self) -> bool {
+        self.deliver();
+        self.wake();
+        let now = self.now();
+        let runnable: Vec<usize> = (0..self.shards.len())
+            .filter(|idx| self.shards[*idx].frozen_until <= now)
+            .filter(|idx| matches!(self.shards[*idx].state, State::Awake | State::Dozing { .. }))
+            .collect();
+        if runnable.is_empty() {
+            return self.let_time_pass();
+        }
+        let idx = runnable[self.world.rng.borrow_mut().usize(0..runnable.len())];
+        match self.shards[idx].state {
+            State::Dozing { until } => self.fall_asleep(idx, until),
+            _ => self.turn(idx),
+        }
+        true
+    }
+
+    /// Steps until `done` or `steps_max`; tells whether it was done.
+    pub fn run_until(&mut self, steps_max: u64, mut done: impl FnMut(&Self) -> bool) -> bool {
+        for _ in 0..steps_max {
+            if done(self) {
+                return true;
+            }
+            if !self.step() {
+                return done(self);
+            }
+        }
+        done(self)
+    }
+
+    fn turn(&mut self, idx: usize) {
+        let next = self.shards[idx].shard.turn();
+        // A turn takes some time, or a shard that has always more to do would stop the clock.
+        let now = Time::from_nanos(self.now().as_nanos() + 1_000);
+        self.world.clock.set(now);
+        for turn in self.shards[idx].shard.take_log() {
+            self.book(turn);
+        }
+        self.shards[idx].state = match next {
+            Next::Again => State::Awake,
+            Next::Wait { until, .. } => State::Dozing { until },
+            Next::Ended => State::Gone,
+        };
+        if next == Next::Ended {
+            self.bury(idx);
+        }
+    }
+
+    fn book(&mut self, turn: TurnRecord) {
+        let mut hasher = foldhash::fast::FixedState::with_seed(self.digest).build_hasher();
+        turn.hash(&mut hasher);
+        self.digest = hasher.finish();
+        if self.keep_turns {
+            self.turns.push(turn);
+        }
+    }
+
+    fn fall_asleep(&mut self, idx: usize, until: Time) {
+        let sim = &mut self.shards[idx];
+        let inbox = sim.shard.core().outside().inbox();
+        let waker = Waker::from(Arc::clone(&sim.woken));
+        let watch = if self.world.plant == Some(Plant::DroppedRecheck) {
+            inbox.watch_without_recheck(&waker)
+        } else {
+            inbox.watch(&waker)
+        };
+        let stay = watch == Watch::Work || sim.shard.has_incoming();
+        sim.state = if stay { State::Awake } else { State::Asleep { until } };
+    }
+
+    fn deliver(&mut self) {
+        let now = self.now();
+        let n_lanes = self.world.lanes.borrow().len();
+        for lane in 0..n_lanes {
+            while let Some(arrived) = {
+                let mut lanes = self.world.lanes.borrow_mut();
+                let due = lanes[lane].front().is_some_and(|transit| transit.due <= now);
+                due.then(|| lanes[lane].pop_front()).flatten()
+            } {
+                let sim = &mut self.shards[arrived.to.index()];
+                if sim.state == State::Gone {
+                    continue;
+                }
+                sim.shard.deliver(arrived.parcel);
+                sim.state = State::Awake;
+            }
+        }
+    }
+
+    fn wake(&mut self) {
+        let now = self.now();
+        for sim in &mut self.shards {
+            match sim.state {
+                State::Asleep { until } if until <= now || sim.woken.take() => {
+                    sim.state = State::Awake;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Moves time on to the next thing that is due.
+    fn let_time_pass(&mut self) -> bool {
+        let lanes = self.world.lanes.borrow();
+        let parcels = lanes.iter().filter_map(|lane| Some(lane.front()?.due));
+        let sleepers = self.shards.iter().filter_map(|sim| match sim.state {
+            State::Asleep { until } => Some(until.max(sim.frozen_until)),
+            State::Awake | State::Dozing { .. } => Some(sim.frozen_until),
+            State::Gone => None,
+        });
+        let next = parcels.chain(sleepers).filter(|due| *due < Time::NEVER).min();
+        drop(lanes);
+        match next {
+            Some(due) => {
+                self.world.clock.set(self.now().max(due));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The shard runs nothing for this long: a stalled host, a poll that does not end.
+    pub fn freeze(&mut self, shard: usize, time: Duration) {
+        self.shards[shard].frozen_until = self.now().after(time);
+    }
+
+    /// Every frozen shard runs again.
+    pub fn thaw(&mut self) {
+        for sim in &mut self.shards {
+            sim.frozen_until = Time::ZERO;
+        }
+    }
+
+    /// The shard ends at once, in the middle of whatever it did between turns.
+    pub fn kill(&mut self, shard: usize) {
+        self.shards[shard].state = State::Gone;
+        self.bury(shard);
+    }
+
+    fn bury(&mut self, shard: usize) {
+        self.shards[shard].shard.bury();
+        let outside = self.outsides[shard];
+        outside.mark_gone();
+        drop(outside.inbox().close());
+        for peer in self.outsides.iter().filter(|peer| peer.id().index() != shard) {
+            peer.control(Control::PeerGone);
+        }
+    }
+
+    /// Whether the shard has ended.
+    #[must_use]
+    pub fn is_gone(&self, shard: usize) -> bool {
+        self.shards[shard].state == State::Gone
+    }
+
+    /// Commands a phase of stopping to all shards.
+    pub fn enter_phase(&self, phase: Phase) {
+        self.handle.control_all(|| Control::Enter(phase));
+    }
+
+    /// The phase a shard has come to.
+    #[must_use]
+    pub fn phase(&self, shard: usize) -> Phase {
+        self.board.line(shard)
+    }
+
+    /// What a shard has counted.
+    #[must_use]
+    pub fn snapshot(&self, shard: usize) -> ShardSnapshot {
+        self.shards[shard].shard.snapshot()
+    }
+
+    /// The books of a shard's lanes.
+    #[must_use]
+    pub fn lanes(&self, shard: usize) -> Vec<LaneLedger> {
+        self.shards[shard].shard.lane_ledgers()
+    }
+
+    /// A number that stands for every turn so far: equal for equal seeds.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The first thing that must always hold and does not, at this moment.
+    #[must_use]
+    pub fn violation(&self) -> Option<String> {
+        for (idx, sim) in self.shards.iter().enumerate() {
+            if sim.state == State::Gone {
+                continue;
+            }
+            for ledger in sim.shard.stages().iter().map(|stage| stage.ledger()) {
+                if let Some(imbalance) = ledger.imbalance() {
+                    return Some(format!("shard {idx}: {imbalance}"));
+                }
+            }
+            let inbox = sim.shard.core().outside().inbox();
+            let asleep = matches!(sim.state, State::Asleep { .. });
+            if asleep && inbox.is_pending() && !sim.woken.is_set() {
+                return Some(format!("shard {idx}: asleep with a full inbox, nobody wakes it"));
+            }
+        }
+        self.lane_violation()
+    }
+
+    fn lane_violation(&self) -> Option<String> {
+        let n_shards = self.shards.len();
+        let lanes = self.world.lanes.borrow();
+        for (from, sim) in self.shards.iter().enumerate() {
+            for ledger in sim.shard.lane_ledgers() {
+                let to = ledger.peer.index();
+                if self.is_gone(from) || self.is_gone(to) {
+                    continue;
+                }
+                let far = self.shards[to].shard.lane_ledgers();
+                let far = far.iter().find(|far| far.peer.index() == from)?;
+                let there = far.received + (far.waiting + lanes[from * n_shards + to].len()) as u64;
+                if ledger.sent != there {
+                    return Some(format!(
+                        "lane {from} to {to}: sent {}, {there} found",
+                        ledger.sent
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// What still lives although all should have settled; `None` when nothing does.
+    #[must_use]
+    pub fn unsettled(&self) -> Option<String> {
+        for (idx, sim) in self.shards.iter().enumerate().filter(|(idx, _)| !self.is_gone(*idx)) {
+            let live = sim.shard.tasks().live();
+            if live > 0 {
+                return Some(format!(
+                    "shard {idx}: {live} requests live: {:?}",
+                    sim.shard.tasks().list()
+                ));
+            }
+            for stage in sim.shard.stages().iter() {
+                let ledger = stage.ledger();
+                if ledger.live + ledger.guests + ledger.queued + ledger.flights + ledger.indexed > 0
+                {
+                    return Some(format!("shard {idx}: {ledger:?}"));
+                }
+            }
+            for lane in sim.shard.lane_ledgers() {
+                if lane.outstanding > 0 && !self.is_gone(lane.peer.index()) {
+                    return Some(format!("shard {idx}: {lane:?}"));
+                }
+            }
+        }
+        None
+    }
+
+    /// Runs recorded turns again: the same stages, the same submissions (made by `submit`), the
+    /// clock readings, cuts and arrivals of the record. Every decision must be the same.
+    ///
+    /// # Errors
+    ///
+    /// The first turn that came out differently, as recorded and as replayed.
+    ///
+    /// # Panics
+    ///
+    /// If `builder` does not start, or a record names a shard there is not.
+    pub fn replay(
+        mut builder: Builder,
+        n_shards: usize,
+        seed: u64,
+        submit: impl FnOnce(&Handle),
+        turns: &[TurnRecord],
+    ) -> Result<usize, String> {
+        builder.seed(seed);
+        builder.record_turns(true);
+        let options = SimOptions {
+            lane_delay: Duration::ZERO,
+            poll: Duration::ZERO,
+            shuffle: false,
+            ..SimOptions::new(seed, n_shards)
+        };
+        let mut sim = Self::new(&builder, options).expect("it started on real shards");
+        sim.bring_up(&builder, &Arc::default());
+        submit(&sim.handle);
+        for (idx, turn) in turns.iter().enumerate() {
+            let again = sim.replay_turn(turn)?;
+            if again != *turn {
+                return Err(format!("turn {idx}: recorded {turn:?}, replayed {again:?}"));
+            }
+        }
+        Ok(turns.len())
+    }
+
+    fn replay_turn(&mut self, turn: &TurnRecord) -> Result<TurnRecord, String> {
+        let TurnRecord { shard, began, passed, messages, polled, .. } = *turn;
+        self.world.clock.set(began);
+        self.world.script.set(Some(Script { polled, messages, passed }));
+        for from in &turn.parcels {
+            let lane = from.index() * self.shards.len() + shard.index();
+            let arrived = self.world.lanes.borrow_mut()[lane].pop_front();
+            let arrived = arrived.ok_or_else(|| format!("no parcel from {from} for {turn:?}"))?;
+            self.shards[shard.index()].shard.deliver(arrived.parcel);
+        }
+        self.shards[shard.index()].shard.turn();
+        let mut log = self.shards[shard.index()].shard.take_log();
+        log.pop().ok_or_else(|| format!("no turn was logged for {turn:?}"))
+    }
+}
