@@ -104,6 +104,9 @@ impl Grid {
     }
 
     /// Adds a row; fields that it lacks stay empty.
+    ///
+    /// # Panics
+    /// When it has more fields than the grid has columns.
     pub fn row(&mut self, fields: Vec<Field>) {
         assert!(fields.len() <= self.aligns.len(), "a row has more fields than the grid columns");
         self.rows.push(fields);
