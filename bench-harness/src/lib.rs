@@ -1,6 +1,9 @@
 //! The library behind the `bench-harness` binary: workload files in, dumps and verdicts out.
 //!
 //! In reading order: the command line (`cli`), what is asked (`workload_file`), what is answered
+//! (`dump`, `stats`), two answers side by side (`compare`), what runs when (`run`, in the parent),
+//! how a cell runs in its child (`subject`, `peers`), how load is made and counted (`load`, `cost`,
+//! `alloc_count`, `process`), what the host is like (`environment`, `canary`, `doctor`).
 //! (`dump`, `stats`, `compare`, `table`, `text`), what runs when (`run`, in the parent), how a cell runs in its child (`subject`,
 //! `peers`), how load is made and counted (`load`, `cost`, `alloc_count`, `process`), what the host
 //! is like (`environment`, `canary`, `doctor`).

@@ -149,3 +149,18 @@ fn a_reader_that_goes_away_is_no_error() {
         .unwrap();
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
 }
+
+#[test]
+fn a_comparison_that_cannot_be_made_is_told_for_both_sides() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("broken.json").display().to_string();
+    std::fs::write(&path, "{\"schema\": \"bench-harness.dump/7\"}").unwrap();
+    let output = harness(&["compare", &path, "nowhere.json"]);
+    assert_eq!((code(&output), stdout(&output)), (1, ""), "a missing file is input and output");
+    assert!(stderr(&output).contains("version 7"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("nowhere.json"), "{}", stderr(&output));
+    let output = harness(&["compare", &path, &path]);
+    assert_eq!(code(&output), 3);
+    let output = harness(&["compare", &path, &path, "--allow", "everything"]);
+    assert_eq!(code(&output), 2);
+}
