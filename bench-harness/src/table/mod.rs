@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::dump::{
-    Cell, Dump, LimitKind, LoopKind, METRICS, Measured, MetricKind, Repetition, RunStatus,
-    StageStats, Summary, to_f64,
+    Cell, Dump, LimitKind, LoopKind, METRICS, Measured, MetricKind, Repetition, RunStatus, Summary,
 };
 use crate::text::{Align, Field, Grid, Paint, Tone, quantity, significant};
 
