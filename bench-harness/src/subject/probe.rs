@@ -41,7 +41,8 @@ impl ProbeLog {
         let mut stalled = false;
         if suspect || self.until_look == 0 {
             let stolen = look();
-            stalled = suspect && matches!((self.stolen, stolen), (Some(old), Some(new)) if new > old);
+            stalled =
+                suspect && matches!((self.stolen, stolen), (Some(old), Some(new)) if new > old);
             self.stolen = stolen;
             self.until_look = LOOK_EVERY;
         }
