@@ -1,14 +1,15 @@
 //! `run`: workload files in, tables out, dumps on disk.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
-use super::output::complain;
+use super::output::{Sink, complain};
 use super::{RunArgs, RunFormat};
 use crate::dump::{Dump, results_dir};
 use crate::exit::Exit;
 use crate::run::{ChildCommand, FileRun, Progress, RunOptions, Stop, run_files};
-use crate::subject;
+use crate::text::Paint;
 use crate::workload_file::LoadOptions;
+use crate::{subject, table};
 
 pub(super) fn run(args: &RunArgs) -> io::Result<Exit> {
     let options = RunOptions {
@@ -47,25 +48,10 @@ fn render(runs: &[FileRun], args: &RunArgs) -> io::Result<String> {
             dumps => serde_json::to_string_pretty(dumps)?,
         }),
         RunFormat::Table => {
-            let tables: Vec<String> = dumps.iter().map(|dump| medians(dump)).collect();
+            let to_terminal = args.output == Sink::Stdout && io::stdout().is_terminal();
+            let paint = Paint::choose(to_terminal, |name| std::env::var_os(name));
+            let tables: Vec<String> = dumps.iter().map(|dump| table::render(dump, paint)).collect();
             Ok(tables.join("\n"))
         }
     }
-}
-
-/// The medians of each cell, one a line.
-fn medians(dump: &Dump) -> String {
-    let mut text = format!("{}\n", dump.workload.name);
-    for cell in &dump.cells {
-        text.push_str(&format!("{}  {}\n", cell.id, if cell.valid { "valid" } else { "INVALID" }));
-        for reason in &cell.invalid_reasons {
-            text.push_str(&format!("    {reason}\n"));
-        }
-        for (name, summary) in &cell.summary {
-            if let Some(median) = summary.median.get() {
-                text.push_str(&format!("    {name:<24} {median:.1}\n"));
-            }
-        }
-    }
-    text
 }

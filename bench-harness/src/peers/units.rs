@@ -22,8 +22,7 @@ use super::tally::{self, Tally};
 use crate::cost::CostMeter;
 use crate::dump::Repetition;
 use crate::extras;
-use crate::load::LatencyHistogram;
-use crate::subject::{CellError, CellSpec};
+use crate::subject::{CellError, CellSpec, ProbeLog};
 use crate::workload_file::{Arrival, Peer, Stage};
 
 /// How long idle workers are given to park, which is when they publish what they allocated.
@@ -156,7 +155,7 @@ struct Bench<'a> {
 struct Driven {
     end: PhaseEnd,
     costs: (CostMeter, CostMeter),
-    probes: Option<LatencyHistogram>,
+    probes: Option<ProbeLog>,
 }
 
 impl<'a> Bench<'a> {
@@ -235,7 +234,7 @@ impl<'a> Bench<'a> {
 
 /// Tasks that measure how long a runnable task waits for its turn, one for each worker.
 struct Probes {
-    tasks: Vec<JoinHandle<LatencyHistogram>>,
+    tasks: Vec<JoinHandle<ProbeLog>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -247,9 +246,9 @@ impl Probes {
         Self { tasks: (0..workers).map(probe).collect(), stop }
     }
 
-    async fn stop(self) -> Result<LatencyHistogram, CellError> {
+    async fn stop(self) -> Result<ProbeLog, CellError> {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = LatencyHistogram::new();
+        let mut all = ProbeLog::new();
         for task in self.tasks {
             let seen = task.await.map_err(|error| CellError::Failed(format!("probe: {error}")))?;
             all.merge(&seen);
@@ -258,15 +257,15 @@ impl Probes {
     }
 }
 
-async fn probe(pause: Duration, stop: Arc<AtomicBool>) -> LatencyHistogram {
-    let mut seen = LatencyHistogram::new();
+async fn probe(pause: Duration, stop: Arc<AtomicBool>) -> ProbeLog {
+    let mut seen = ProbeLog::new();
     while !stop.load(Ordering::Relaxed) {
         tokio::time::sleep(pause).await;
         let runnable = Clock::start();
         // Wakes itself before it yields, so it queues like any other task. (tokio's own yield would
         // also wait for the runtime's next look at its driver.)
         yield_now().await;
-        seen.record(runnable.now_ns());
+        seen.note(runnable.now_ns());
     }
     seen
 }
