@@ -40,7 +40,7 @@ impl Cell {
             "warmups": [phase("warmup", &one_by_one, &json!({"requests": 10}))],
             "phase": phase("measure", &self.arrival, &self.until),
         }))
-        .unwrap();
+        .expect("the spec has the shape that a child reads");
         subject::run(&spec)
     }
 
@@ -61,7 +61,7 @@ impl Cell {
 
 /// A cache directory of its own, kept for as long as the test runs.
 fn cards_on_sqlite() -> (tempfile::TempDir, Value) {
-    let cache = tempfile::tempdir().unwrap();
+    let cache = tempfile::tempdir().expect("a temporary directory can be made");
     let units = json!({
         "request": {"flight_card": {"departures": 3, "count_views": true}},
         "downstream": {"sqlite": {"cache_dir": cache.path()}},

@@ -122,15 +122,15 @@ fn measure_cards<M: Method>(
     service: Cards<M>,
     downstream: &Downstream,
 ) -> Result<Repetition, CellError> {
-    let handle = bench.threads.runtime.handle().clone();
-    let total = |when: &str| {
-        let total = handle.block_on(downstream.views_total());
+    let total = |bench: &Bench<'_>, when: &str| {
+        // The runtime's own, since a handle would not drive the sockets of a lone worker.
+        let total = bench.threads.runtime.block_on(downstream.views_total());
         total.map_err(|error| CellError::Failed(format!("views {when}: {error}")))
     };
-    let before = total("before")?;
+    let before = total(&bench, "before")?;
     let service = Arc::new(service);
     let driven = bench.drive(&service, None)?;
-    let after = total("after")?;
+    let after = total(&bench, "after")?;
     let mut repetition = bench.finish(driven);
     let counted = service.views_counted.load(Ordering::Relaxed);
     if let (Some(before), Some(after)) = (before, after) {
