@@ -11,10 +11,7 @@ use crate::subject::ProbeLog;
 /// A probe wakes itself and yields in one step: it is then runnable, at the back of the ordinary
 /// queue, and the time until its next poll is what any task would wait. Waits in which the
 /// hypervisor had the CPU are left out and counted.
-pub fn insert_runnable_to_running(
-    extra: &mut BTreeMap<String, ExtraMetric>,
-    probes: &ProbeLog,
-) {
+pub fn insert_runnable_to_running(extra: &mut BTreeMap<String, ExtraMetric>, probes: &ProbeLog) {
     let waits = probes.waits();
     let latency = Latency::from_histogram(waits.values(), waits.overflow_count());
     let mut insert = |quantile: &str, value: &Measured<u64>| {

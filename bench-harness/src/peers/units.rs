@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::batch_aint_one::BatchAintOne;
 use super::calls::{AddViews, Airports, Departures, Direct, Flights, Lookups, Method};
-use super::clock::Clock;
+use super::clock::{Alarm, Clock};
 use super::dataloader::Dataloader;
 use super::downstream::Downstream;
 use super::drive::{self, PhaseEnd, Service};
@@ -234,7 +234,7 @@ impl<'a> Bench<'a> {
 
 /// Tasks that measure how long a runnable task waits for its turn, one for each worker.
 struct Probes {
-    tasks: Vec<JoinHandle<ProbeLog>>,
+    tasks: Vec<JoinHandle<std::io::Result<ProbeLog>>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -247,25 +247,28 @@ impl Probes {
     }
 
     async fn stop(self) -> Result<ProbeLog, CellError> {
+        let failed = |error: String| CellError::Failed(format!("probe: {error}"));
         self.stop.store(true, Ordering::Relaxed);
         let mut all = ProbeLog::new();
         for task in self.tasks {
-            let seen = task.await.map_err(|error| CellError::Failed(format!("probe: {error}")))?;
-            all.merge(&seen);
+            let seen = task.await.map_err(|error| failed(error.to_string()))?;
+            all.merge(&seen.map_err(|error| failed(error.to_string()))?);
         }
         Ok(all)
     }
 }
 
-async fn probe(pause: Duration, stop: Arc<AtomicBool>) -> ProbeLog {
+async fn probe(pause: Duration, stop: Arc<AtomicBool>) -> std::io::Result<ProbeLog> {
     let mut seen = ProbeLog::new();
+    // The runtime's own sleep rounds up to milliseconds: too few samples for a tail.
+    let alarm = Alarm::new()?;
     while !stop.load(Ordering::Relaxed) {
-        tokio::time::sleep(pause).await;
+        alarm.wait(pause).await?;
         let runnable = Clock::start();
         // Wakes itself before it yields, so it queues like any other task. (tokio's own yield would
         // also wait for the runtime's next look at its driver.)
         yield_now().await;
         seen.note(runnable.now_ns());
     }
-    seen
+    Ok(seen)
 }

@@ -43,7 +43,8 @@ pub(super) fn preflight() -> EngineFinding {
         Ok(_) => EngineFinding::Usable,
         // The engine's own line ends in the remedy.
         Err(error) => {
-            let remedy = "the line above names it; `bench-harness doctor` checks the rest".to_owned();
+            let remedy =
+                "the line above names it; `bench-harness doctor` checks the rest".to_owned();
             EngineFinding::Refused { error: error.to_string(), remedy }
         }
     }
@@ -173,7 +174,9 @@ impl Bench<'_> {
         let stopped = engine.stop(STOP_MAX);
         let mut repetition = add_up(spec, &driven, &before, &after);
         if !stopped.drained || !stopped.stuck_shards.is_empty() {
-            repetition.invalid_reasons.push(format!("the engine did not stop cleanly: {stopped:?}"));
+            repetition
+                .invalid_reasons
+                .push(format!("the engine did not stop cleanly: {stopped:?}"));
         }
         check_views(&ready, views_counted, &mut repetition)?;
         Ok(repetition)
@@ -335,11 +338,7 @@ fn merged(phase: &Phase, tallies: &[Tally]) -> Recorder {
 }
 
 /// Compares the views that requests were told of with those that the database holds.
-fn check_views(
-    ready: &Ready,
-    counted: u64,
-    repetition: &mut Repetition,
-) -> Result<(), CellError> {
+fn check_views(ready: &Ready, counted: u64, repetition: &mut Repetition) -> Result<(), CellError> {
     let stored = ready.views_total();
     let stored = stored.map_err(|error| CellError::Failed(format!("reading views: {error}")))?;
     // A request that failed or outlived its window may have been counted by the database alone; a
@@ -348,9 +347,9 @@ fn check_views(
     if let Some(stored) = stored
         && (stored < counted || stored > counted + n_unsure)
     {
-        repetition.invalid_reasons.push(format!(
-            "verification failed: {stored} views stored, {counted} acknowledged"
-        ));
+        repetition
+            .invalid_reasons
+            .push(format!("verification failed: {stored} views stored, {counted} acknowledged"));
     }
     Ok(())
 }

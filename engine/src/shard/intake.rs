@@ -3,11 +3,11 @@
 use super::Shard;
 use crate::error::RequestError;
 use crate::limits::TIMERS_PER_TURN;
+use crate::runtime::ShardId;
 use crate::runtime::core::Due;
 use crate::runtime::guard::contain;
 use crate::runtime::lane::Envelope;
 use crate::runtime::shared::{Control, Message};
-use crate::runtime::ShardId;
 
 /// What came in.
 #[derive(Debug)]

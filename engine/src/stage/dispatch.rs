@@ -215,7 +215,9 @@ impl<S: Stage> StageCore<S> {
         if let Some(timer) = flight.timer.take() {
             self.core.disarm(timer);
         }
-        let ran = now.since(flight.sent);
+        // Read anew: the shard's clock stands still during a poll, and a bridge's thread that takes
+        // this core can answer within the very poll that asked. Such runs would count as nothing.
+        let ran = self.core.half().now().since(flight.sent);
         self.metrics.book_permits(now, self.permits.borrow().out());
         self.permits.borrow_mut().give_back(now, ran);
         self.metrics.run_ns.record(ran);
