@@ -100,9 +100,7 @@ impl Outbox {
     pub(crate) fn withdraw_request(&self, to: ShardId, token: u64) -> Option<Envelope> {
         let mut by_shard = self.by_shard.borrow_mut();
         let waiting = &mut by_shard[to.index()];
-        let is_it = |envelope: &Envelope| {
-            matches!(envelope, Envelope::Request { token: other, .. } if *other == token)
-        };
+        let is_it = |envelope: &Envelope| matches!(envelope, Envelope::Request { token: other, .. } if *other == token);
         // What is given up is mostly young.
         let idx = waiting.iter().rposition(is_it)?;
         Some(waiting.remove(idx))

@@ -14,8 +14,8 @@ use super::index::Place;
 use super::queue::Waiters;
 use super::slots::{Reply, SlotKey, StageCore};
 use crate::error::CallError;
-use crate::runtime::guard::contain;
 use crate::runtime::Time;
+use crate::runtime::guard::contain;
 use crate::runtime::wheel::TimerId;
 
 /// Why a batch's run was cut off.

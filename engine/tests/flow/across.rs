@@ -169,7 +169,11 @@ fn a_request_that_panics_over_there_panics_nothing_here() {
     let ring = Ring::start(shards(n_shards));
     for shard in 0..n_shards {
         let reply = ring.run(0, move || async move {
-            let panics = || async { if true { panic!("planted: over there") } };
+            let panics = || async {
+                if true {
+                    panic!("planted: over there")
+                }
+            };
             on_shard(ShardId::new(shard), panics).await
         });
         assert_eq!(reply, Err(RequestError::Panicked));

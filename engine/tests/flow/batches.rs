@@ -26,9 +26,10 @@ fn calls_get_their_own_answers_from_one_batch() {
 fn no_batch_holds_more_items_than_its_limit() {
     let (ring, probe) = one_stage(1, policy(|options| options.items_max = 8), double);
     let calls = probe.clone();
-    ring.run(0, move || async move {
-        all((0..100).map(|key| spawn(calls.call(key))).collect()).await
-    });
+    ring.run(
+        0,
+        move || async move { all((0..100).map(|key| spawn(calls.call(key))).collect()).await },
+    );
     let sizes: Vec<_> = probe.batches.all().iter().map(Vec::len).collect();
     assert_eq!(sizes.iter().sum::<usize>(), 100);
     assert!(sizes.iter().all(|size| *size <= 8), "{sizes:?}");

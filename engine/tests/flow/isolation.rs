@@ -139,8 +139,9 @@ fn a_units_value_may_panic_when_dropped() {
 #[test]
 fn a_unit_that_panics_fails_those_that_await_it() {
     let reply = survives(|| async {
-        let unit = forebay::scope()
-            .unit("panics", async { if true { panic!("planted: a unit") } else { Ok::<_, ()>(()) } });
+        let unit = forebay::scope().unit("panics", async {
+            if true { panic!("planted: a unit") } else { Ok::<_, ()>(()) }
+        });
         matches!(unit.await, Err(UnitError::Panicked))
     });
     assert_eq!(reply, Ok(true));
@@ -269,7 +270,10 @@ impl Stage for Fragile {
     }
 }
 
-async fn calls_with_a_fuse(stage: StageRef<Fragile>, fuse: Fuse) -> Vec<Result<bool, RequestError>> {
+async fn calls_with_a_fuse(
+    stage: StageRef<Fragile>,
+    fuse: Fuse,
+) -> Vec<Result<bool, RequestError>> {
     let call = |key: u64, within: u64| {
         let within = std::time::Duration::from_micros(within);
         // The reply is looked at and dropped inside its request, which may panic for it.
@@ -291,8 +295,7 @@ async fn calls_with_a_fuse(stage: StageRef<Fragile>, fuse: Fuse) -> Vec<Result<b
 
 #[test]
 fn no_type_of_a_stage_can_harm_the_shard_by_panicking() {
-    let fuses =
-        [Fuse::KeyDrop, Fuse::ClassDrop, Fuse::ItemDrop, Fuse::ValueDrop, Fuse::ValueClone];
+    let fuses = [Fuse::KeyDrop, Fuse::ClassDrop, Fuse::ItemDrop, Fuse::ValueDrop, Fuse::ValueClone];
     for n_shards in if two_cpus() { 1..=2 } else { 1..=1 } {
         let mut builder = shards(n_shards);
         let options = policy(|options| {

@@ -95,14 +95,17 @@ fn a_poll_that_takes_long_is_reported_with_where_it_was_spawned() {
     let (let_go, blocked) = channel::<()>();
     let line = line!() + 1;
     let stalled = ring.submit(0, move || async move {
-        assert!(blocked.recv_timeout(Duration::from_millis(5)).is_err(), "nobody sends");
+        assert!(blocked.recv_timeout(Duration::from_millis(50)).is_err(), "nobody sends");
     });
     wait(&stalled).unwrap();
     drop(let_go);
     let shard = ring.shard(0);
     let longest = shard.longest_poll.as_ref().unwrap();
-    assert!(shard.long_polls >= 1 && longest.took >= Duration::from_millis(5), "{longest:?}");
-    assert!(longest.site.ends_with(&format!("outside.rs:{line}")), "{longest:?}");
+    assert!(shard.long_polls >= 1 && longest.took >= Duration::from_millis(50), "{longest:?}");
+    assert!(
+        longest.sites.iter().any(|site| site.ends_with(&format!("outside.rs:{line}"))),
+        "{longest:?}"
+    );
     ring.stop();
 }
 
@@ -158,17 +161,21 @@ where
 
 #[test]
 fn a_bridge_answers_and_keeps_its_client_between_jobs() {
-    let answers = bridged(8, || Some(0), |bridge| async move {
-        let mut answers = Vec::new();
-        for _ in 0..3 {
-            let count = |client: &mut u64| {
-                *client += 1;
-                *client
-            };
-            answers.push(bridge.call(count).await.unwrap());
-        }
-        answers
-    });
+    let answers = bridged(
+        8,
+        || Some(0),
+        |bridge| async move {
+            let mut answers = Vec::new();
+            for _ in 0..3 {
+                let count = |client: &mut u64| {
+                    *client += 1;
+                    *client
+                };
+                answers.push(bridge.call(count).await.unwrap());
+            }
+            answers
+        },
+    );
     assert_eq!(answers, [1, 2, 3]);
 }
 
@@ -213,42 +220,50 @@ fn a_bridge_whose_client_cannot_be_made_says_closed_and_tries_again() {
 fn a_full_bridge_refuses_and_serves_what_it_took() {
     let (begun, (let_go, blocked)) = (Notes::default(), channel::<()>());
     let told = begun.clone();
-    let replies = bridged(2, || Some(1), move |bridge| async move {
-        let blocks = bridge.clone();
-        let first = spawn(async move {
-            let told = told.clone();
-            let job = move |_: &mut u64| {
-                told.add(());
-                blocked.recv_timeout(PATIENCE).unwrap();
-            };
-            blocks.call(job).await
-        });
-        while begun.all().is_empty() {
-            forebay::sleep(Duration::from_micros(50)).await;
-        }
-        let waiting: Vec<_> = (0..2)
-            .map(|_| {
-                let bridge = bridge.clone();
-                spawn(async move { bridge.call(|_| ()).await })
-            })
-            .collect();
-        forebay::yield_now().await;
-        let refused = bridge.call(|_| ()).await;
-        let_go.send(()).unwrap();
-        let mut replies = vec![refused, first.await.unwrap()];
-        for reply in waiting {
-            replies.push(reply.await.unwrap());
-        }
-        replies
-    });
+    let replies = bridged(
+        2,
+        || Some(1),
+        move |bridge| async move {
+            let blocks = bridge.clone();
+            let first = spawn(async move {
+                let told = told.clone();
+                let job = move |_: &mut u64| {
+                    told.add(());
+                    blocked.recv_timeout(PATIENCE).unwrap();
+                };
+                blocks.call(job).await
+            });
+            while begun.all().is_empty() {
+                forebay::sleep(Duration::from_micros(50)).await;
+            }
+            let waiting: Vec<_> = (0..2)
+                .map(|_| {
+                    let bridge = bridge.clone();
+                    spawn(async move { bridge.call(|_| ()).await })
+                })
+                .collect();
+            forebay::yield_now().await;
+            let refused = bridge.call(|_| ()).await;
+            let_go.send(()).unwrap();
+            let mut replies = vec![refused, first.await.unwrap()];
+            for reply in waiting {
+                replies.push(reply.await.unwrap());
+            }
+            replies
+        },
+    );
     assert_eq!(replies, [Err(BridgeError::Full { depth: 2 }), Ok(()), Ok(()), Ok(())]);
 }
 
 #[test]
 fn the_threads_of_a_bridge_may_run_where_the_process_may() {
     let allowed = forebay::affinity::current_thread_cpus().unwrap();
-    let seen = bridged(1, || Some(0), |bridge| async move {
-        bridge.call(|_| forebay::affinity::current_thread_cpus().unwrap()).await.unwrap()
-    });
+    let seen = bridged(
+        1,
+        || Some(0),
+        |bridge| async move {
+            bridge.call(|_| forebay::affinity::current_thread_cpus().unwrap()).await.unwrap()
+        },
+    );
     assert_eq!(seen, allowed);
 }

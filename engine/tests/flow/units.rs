@@ -175,8 +175,7 @@ fn waiting_in_a_circle_is_an_error_with_its_path() {
                 Err(other) => panic!("{other:?}"),
             }
         };
-        let units: Vec<_> =
-            (0..3).map(|own| scope.unit(("unit", own), await_next(own))).collect();
+        let units: Vec<_> = (0..3).map(|own| scope.unit(("unit", own), await_next(own))).collect();
         let mut lengths = Vec::new();
         for unit in units {
             lengths.push(unit.await.unwrap());

@@ -2,7 +2,10 @@
 //! that must answer in bounded time, and a stage whose batch function each test writes itself.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(clippy::disallowed_types, reason = "a test's own thread and its shards share what they saw")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "a test's own thread and its shards share what they saw"
+)]
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -101,7 +104,8 @@ pub(crate) fn check_books(handle: &Handle) -> Vec<Arc<ShardSnapshot>> {
         assert_eq!(shard.waits_capped, 0, "{shard:?}");
         for ledger in &shard.ledgers {
             assert_eq!(ledger.imbalance(), None, "{ledger:?}");
-            let left = (ledger.live, ledger.guests, ledger.permits_out, ledger.queued, ledger.indexed);
+            let left =
+                (ledger.live, ledger.guests, ledger.permits_out, ledger.queued, ledger.indexed);
             assert_eq!(left, (0, 0, 0, 0, 0), "{ledger:?}");
         }
     }
