@@ -48,7 +48,7 @@ pub use stage::{
 };
 pub use task::{
     Remote, Request, RequestOptions, Scope, Sleep, Unit, UnitKey, YieldNow, add_source, now,
-    on_shard, scope, sleep, spawn, yield_now,
+    on_shard, scope, sleep, spawn, this_shard, yield_now,
 };
 
 pub use futures_lite::future::{try_zip as try_join, zip as join};

@@ -136,6 +136,12 @@ impl Builder {
         self
     }
 
+    /// Starts shards on the CPUs of `choice`; the same as the two above, for a choice made elsewhere.
+    pub fn cpu_choice(&mut self, choice: CpuChoice) -> &mut Self {
+        self.cpus = choice;
+        self
+    }
+
     /// How a shard waits when it has nothing to do. Default [`IdlePolicy::Park`].
     pub fn idle(&mut self, idle: IdlePolicy) -> &mut Self {
         self.idle = idle;

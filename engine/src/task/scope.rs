@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::records::Tasks;
 use super::unit::{self, Unit, UnitKey};
-use crate::runtime::Time;
 use crate::runtime::core;
+use crate::runtime::{ShardId, Time};
 
 /// The scope of the request this code runs in: its deadline, its units of work.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,16 @@ pub fn scope() -> Scope {
     let context = core::current().context();
     assert!(context.request != 0, "scope() belongs inside a request, not in a batch function");
     Scope { request: context.request, deadline: context.deadline }
+}
+
+/// The shard on which this code runs.
+///
+/// # Panics
+///
+/// Outside of a shard.
+#[must_use]
+pub fn this_shard() -> ShardId {
+    core::current().id()
 }
 
 impl Scope {

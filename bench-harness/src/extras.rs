@@ -1,0 +1,76 @@
+//! The metrics that `units` adds under its own names, made in one place so that the engine and the
+//! peers cannot name or compute them differently.
+
+use std::collections::BTreeMap;
+
+use crate::dump::{Better, ExtraMetric, Finite, Latency, Measured, to_f64};
+use crate::load::LatencyHistogram;
+
+/// Adds how long probe tasks stood runnable before they ran.
+///
+/// A probe wakes itself and yields in one step: it is then runnable, at the back of the ordinary
+/// queue, and the time until its next poll is what any task would wait.
+pub fn insert_runnable_to_running(
+    extra: &mut BTreeMap<String, ExtraMetric>,
+    probes: &LatencyHistogram,
+) {
+    let latency = Latency::from_histogram(probes.values(), probes.overflow_count());
+    let mut insert = |quantile: &str, value: &Measured<u64>| {
+        let value = match value {
+            Measured::Value(ns) => Measured::number(to_f64(*ns)),
+            Measured::Absent(reason) => Measured::absent(reason.clone()),
+        };
+        let metric = ExtraMetric { unit: "ns".to_owned(), better: Better::Lower, value };
+        extra.insert(format!("runnable_to_running_{quantile}_ns"), metric);
+    };
+    insert("p50", &latency.p50_ns);
+    insert("p99", &latency.p99_ns);
+    insert("p999", &latency.p999_ns);
+    insert("max", &latency.max_ns);
+}
+
+/// Adds how many waits of the probes were left out because the host had taken the CPU away.
+pub fn insert_host_stalls(extra: &mut BTreeMap<String, ExtraMetric>, host_stalls: u64) {
+    let value = Measured::number(to_f64(host_stalls));
+    let metric = ExtraMetric { unit: "samples".to_owned(), better: Better::None, value };
+    extra.insert("host_stalls_left_out".to_owned(), metric);
+}
+
+/// Adds the share of one core that the process used, which says something only without requests.
+pub fn insert_core_percent(
+    extra: &mut BTreeMap<String, ExtraMetric>,
+    cpu_ns: u64,
+    measured_ns: u64,
+) {
+    let value: Measured<Finite> =
+        Measured::ratio(to_f64(cpu_ns) * 100.0, to_f64(measured_ns), "the interval is empty");
+    let metric = ExtraMetric { unit: "percent".to_owned(), better: Better::Lower, value };
+    extra.insert("core_percent".to_owned(), metric);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_probes_give_reasons_and_many_give_quantiles() {
+        let mut probes = LatencyHistogram::new();
+        for ns in 1..=1_000 {
+            probes.record(ns);
+        }
+        let mut extra = BTreeMap::new();
+        insert_runnable_to_running(&mut extra, &probes);
+        assert_eq!(extra["runnable_to_running_p99_ns"].value.get(), Some(990.0));
+        let reason = extra["runnable_to_running_p999_ns"].value.reason().unwrap();
+        assert!(reason.contains("needs 10,000"), "{reason}");
+    }
+
+    #[test]
+    fn a_busy_core_is_a_hundred_percent() {
+        let mut extra = BTreeMap::new();
+        insert_core_percent(&mut extra, 50, 5_000);
+        assert_eq!(extra["core_percent"].value.get(), Some(1.0));
+        insert_core_percent(&mut extra, 50, 0);
+        assert!(extra["core_percent"].value.reason().is_some());
+    }
+}

@@ -1,0 +1,34 @@
+//! The library behind the `bench-harness` binary: workload files in, dumps and verdicts out.
+//!
+//! In reading order: the command line (`cli`), what is asked (`workload_file`), what is answered
+//! (`dump`, `stats`), what people read of it (`compare`, `table`, `text`), what runs when (`run`, in
+//! the parent), how a cell runs in its child (`subject`, `peers`), how load is made and counted
+//! (`load`, `cost`, `extras`, `alloc_count`, `process`), what the host is like (`environment`,
+//! `canary`, `doctor`).
+
+pub mod cli;
+pub mod exit;
+pub mod schema;
+
+pub mod workload_file;
+pub mod dump;
+pub mod stats;
+pub mod compare;
+pub mod table;
+pub mod text;
+
+pub mod run;
+
+pub mod subject;
+#[cfg(feature = "peers")]
+pub mod peers;
+
+pub mod load;
+pub mod cost;
+pub mod extras;
+pub mod alloc_count;
+pub mod process;
+
+pub mod environment;
+pub mod canary;
+pub mod doctor;

@@ -1,0 +1,292 @@
+//! What has the right shape and still cannot be run: every such value, by JSON pointer.
+//!
+//! Only what the file itself decides. Whether this host has the CPUs is a matter of the run.
+
+use std::collections::BTreeSet;
+
+use super::phases::{Arrival, Phase, Role, Until};
+use super::position::push_segment;
+use super::shape::{Fault, nearest};
+use super::types::{Idle, Placement, SCHEMA, Stage, Window, WorkloadFile};
+use super::values::ShardCount;
+use crate::dump::{self, EXTRA_PREFIX, METRICS};
+use forebay_workloads::units::config::Request;
+
+/// Longest phase: beyond a day it is surely a slip.
+const DURATION_MS_MAX: u64 = 86_400_000;
+/// Longest pause, linger or deadline.
+const PAUSE_MS_MAX: u64 = 60_000;
+/// Highest rate: one request a nanosecond.
+const RATE_PER_S_MAX: u64 = 1_000_000_000;
+/// Most requests in flight; each is a live task.
+const IN_FLIGHT_MAX: u64 = 10_000_000;
+/// Most shards; beyond it the number is surely a slip.
+const SHARDS_MAX: u32 = 1_024;
+/// Most repetitions of a cell.
+const REPETITIONS_MAX: u32 = 1_000;
+/// Most items of a batch or of a queue.
+const ITEMS_MAX: u32 = 10_000_000;
+/// Longest name of a file or a phase: both become file names or parts of ids.
+const NAME_CHARS_MAX: usize = 64;
+
+/// Finds everything that cannot be run.
+pub(super) fn check(file: &WorkloadFile, file_stem: &str) -> Vec<Fault> {
+    let mut faults = Faults(Vec::new());
+    check_head(file, file_stem, &mut faults);
+    check_engine(file, &mut faults);
+    match &file.workload {
+        super::Workload::Units(config) => {
+            for (pointer, message) in config.check() {
+                faults.add(format!("/workload/units{pointer}"), message);
+            }
+        }
+    }
+    check_stages(file, &mut faults);
+    check_phases(file, &mut faults);
+    check_judgement(file, &mut faults);
+    faults.0
+}
+
+fn check_head(file: &WorkloadFile, file_stem: &str, faults: &mut Faults) {
+    if file.schema != SCHEMA {
+        faults.add("/schema", format!("must be `{SCHEMA}`, is `{}`", file.schema));
+    }
+    if file.name != file_stem {
+        faults.add(
+            "/name",
+            format!("must be the file's name without .json, `{file_stem}`, is `{}`", file.name),
+        );
+    } else {
+        faults.name("/name", &file.name);
+    }
+    faults.range("/repetitions", file.repetitions, 1, REPETITIONS_MAX);
+    let mut seen = BTreeSet::new();
+    for (peer_idx, peer) in file.peers.iter().enumerate() {
+        if !seen.insert(peer.name()) {
+            faults.add(format!("/peers/{peer_idx}"), format!("`{}` stands twice", peer.name()));
+        }
+    }
+}
+
+fn check_engine(file: &WorkloadFile, faults: &mut Faults) {
+    let engine = &file.engine;
+    if let ShardCount::Fixed(shards) = engine.shards {
+        faults.range("/engine/shards", shards, 1, SHARDS_MAX);
+    }
+    if let Idle::SpinUs(spin_us) = engine.idle {
+        faults.range("/engine/idle/spin_us", spin_us, 1, 1_000_000);
+    }
+    let Some(cpus) = &engine.pin_cpus else { return };
+    let mut seen = BTreeSet::new();
+    for (cpu_idx, cpu) in cpus.iter().enumerate() {
+        if !seen.insert(cpu) {
+            faults.add(
+                format!("/engine/pin_cpus/{cpu_idx}"),
+                format!("CPU {cpu} stands twice: two shards on one CPU stall each other"),
+            );
+        }
+    }
+    let wrong = match engine.shards {
+        ShardCount::Fixed(shards) if cpus.len() == shards as usize => return,
+        ShardCount::Fixed(shards) => format!("names {} CPUs for {shards} shards", cpus.len()),
+        ShardCount::PerCore => {
+            "cannot stand beside `\"shards\": \"per_core\"`, which takes every CPU".to_owned()
+        }
+    };
+    faults.add("/engine/pin_cpus", wrong);
+}
+
+fn check_stages(file: &WorkloadFile, faults: &mut Faults) {
+    let declared: Vec<String> = file.workload.stages().into_iter().map(ToOwned::to_owned).collect();
+    for (name, stage) in &file.stages {
+        let mut pointer = "/stages".to_owned();
+        push_segment(&mut pointer, name);
+        if !declared.contains(name) {
+            let workload = file.workload.tag();
+            let help = nearest(name, &declared).map(|near| format!("did you mean `{near}`?"));
+            let message = format!("this {workload} workload has no stage `{name}`");
+            let fault = Fault::new(IMPOSSIBLE, pointer.clone(), message);
+            faults.0.push(Fault { on_key: true, help, allowed: declared.clone(), ..fault });
+        }
+        check_stage(&pointer, stage, file.engine.shards, faults);
+    }
+}
+
+fn check_stage(pointer: &str, stage: &Stage, shards: ShardCount, faults: &mut Faults) {
+    let at = |field: &str| format!("{pointer}/{field}");
+    if let Some(items_max) = stage.items_max {
+        faults.range(at("items_max"), items_max, 1, ITEMS_MAX);
+    }
+    if let Some(queue_max) = stage.queue_max {
+        faults.range(at("queue_max"), queue_max, 1, ITEMS_MAX);
+    }
+    if let Some(Window::LingerUs(linger_us)) = stage.window {
+        faults.range(at("window/linger_us"), linger_us, 1, PAUSE_MS_MAX * 1_000);
+    }
+    if let Some(permits) = stage.permits
+        && (permits.min == 0 || permits.max < permits.min || permits.max > ITEMS_MAX)
+    {
+        let (min, max) = (permits.min, permits.max);
+        faults.add(at("permits"), format!("must be at least 1, and min ({min}) <= max ({max})"));
+    }
+    if let (Some(Placement::Gather(shard)), ShardCount::Fixed(shards)) = (stage.placement, shards)
+        && shard >= shards
+    {
+        let last = shards.saturating_sub(1);
+        faults.add(
+            at("placement/gather"),
+            format!("no shard {shard}: {shards} shards are numbered 0 to {last}"),
+        );
+    }
+    for (field, value) in [("run_max_ms", stage.run_max_ms), ("call_max_ms", stage.call_max_ms)] {
+        if let Some(value) = value {
+            faults.range(at(field), value, 1, PAUSE_MS_MAX);
+        }
+    }
+}
+
+fn check_phases(file: &WorkloadFile, faults: &mut Faults) {
+    let mut seen = BTreeSet::new();
+    for (phase_idx, phase) in file.phases.iter().enumerate() {
+        let pointer = format!("/phases/{phase_idx}");
+        faults.name(format!("{pointer}/name"), &phase.name);
+        if !seen.insert(phase.name.as_str()) {
+            faults.add(format!("{pointer}/name"), format!("phase `{}` stands twice", phase.name));
+        }
+        check_phase(&pointer, phase, is_idle(file), faults);
+    }
+    match file.phases.last() {
+        None => faults.add("/phases", "must hold at least one phase of role `measure`".to_owned()),
+        Some(last) if last.role == Role::Warmup => {
+            let pointer = format!("/phases/{}/role", file.phases.len() - 1);
+            faults.add(pointer, "a warm-up after which nothing is measured".to_owned());
+        }
+        Some(_) => {}
+    }
+}
+
+fn is_idle(file: &WorkloadFile) -> bool {
+    let super::Workload::Units(config) = &file.workload;
+    config.request == Request::Idle
+}
+
+fn check_phase(pointer: &str, phase: &Phase, idle: bool, faults: &mut Faults) {
+    let at = |field: &str| format!("{pointer}/{field}");
+    match phase.arrival {
+        Arrival::Closed { in_flight, think_time_ns } => {
+            faults.range(at("arrival/closed/in_flight"), in_flight, 1, IN_FLIGHT_MAX);
+            let most = PAUSE_MS_MAX * 1_000_000;
+            faults.range(at("arrival/closed/think_time_ns"), think_time_ns, 0, most);
+        }
+        Arrival::Constant { rate_per_s } => {
+            faults.range(at("arrival/constant/rate_per_s"), rate_per_s, 1, RATE_PER_S_MAX);
+        }
+        Arrival::Poisson { rate_per_s } => {
+            faults.range(at("arrival/poisson/rate_per_s"), rate_per_s, 1, RATE_PER_S_MAX);
+        }
+        Arrival::None => {
+            if matches!(phase.until, Until::Requests(_)) {
+                faults.add(at("until"), "no requests arrive, so it would never end".to_owned());
+            }
+        }
+    }
+    if idle != (phase.arrival == Arrival::None) {
+        faults.add(
+            at("arrival"),
+            if idle {
+                "an idle workload has no requests: use `\"none\"`"
+            } else {
+                "`none` is for an idle workload; this one has requests to make"
+            }
+            .to_owned(),
+        );
+    }
+    match phase.until {
+        Until::DurationMs(duration_ms) => {
+            faults.range(at("until/duration_ms"), duration_ms, 1, DURATION_MS_MAX);
+        }
+        Until::Requests(requests) => {
+            faults.range(at("until/requests"), requests, 1, u64::MAX / 2);
+        }
+    }
+    if let Some(deadline_ms) = phase.deadline_ms {
+        faults.range(at("deadline_ms"), deadline_ms, 1, PAUSE_MS_MAX);
+    }
+}
+
+/// Limits and floors.
+fn check_judgement(file: &WorkloadFile, faults: &mut Faults) {
+    let measured: Vec<String> = file
+        .phases
+        .iter()
+        .filter(|phase| phase.role == Role::Measure)
+        .map(|phase| phase.name.clone())
+        .collect();
+    for (slo_idx, slo) in file.slo.iter().enumerate() {
+        let pointer = format!("/slo/{slo_idx}");
+        if !measured.contains(&slo.phase) {
+            let message = format!("no measured phase `{}`", slo.phase);
+            faults.word(format!("{pointer}/phase"), message, &slo.phase, &measured);
+        }
+        faults.metric(format!("{pointer}/metric"), &slo.metric);
+        if slo.at_most.is_some() == slo.at_least.is_some() {
+            faults.add(pointer, "needs either `at_most` or `at_least`".to_owned());
+        }
+    }
+    for (metric, floor) in &file.compare.floors_percent {
+        let mut pointer = "/compare/floors_percent".to_owned();
+        push_segment(&mut pointer, metric);
+        faults.metric(pointer.clone(), metric);
+        if !(0.0..=100.0).contains(floor) {
+            faults.add(pointer, format!("must be between 0 and 100, is {floor}"));
+        }
+    }
+}
+
+const IMPOSSIBLE: &str = "W021";
+
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn add(&mut self, pointer: impl Into<String>, message: String) {
+        self.0.push(Fault::new(IMPOSSIBLE, pointer.into(), message));
+    }
+
+    fn word(&mut self, pointer: String, message: String, word: &str, allowed: &[String]) {
+        let help = nearest(word, allowed).map(|near| format!("did you mean `{near}`?"));
+        let fault = Fault::new(IMPOSSIBLE, pointer, message);
+        self.0.push(Fault { help, allowed: allowed.to_vec(), ..fault });
+    }
+
+    fn metric(&mut self, pointer: String, metric: &str) {
+        if dump::metric(metric).is_none() && !metric.starts_with(EXTRA_PREFIX) {
+            let mut allowed: Vec<String> =
+                METRICS.iter().map(|metric| metric.name.to_owned()).collect();
+            allowed.push(format!("{EXTRA_PREFIX}*"));
+            self.word(pointer, format!("no metric `{metric}`"), metric, &allowed);
+        }
+    }
+
+    /// Names stand in ids and file names, between `/`, `@`, `,` and `=`.
+    fn name(&mut self, pointer: impl Into<String>, name: &str) {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+        if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(fits) {
+            self.add(
+                pointer,
+                format!("must be 1 to {NAME_CHARS_MAX} of a-z, 0-9, `-` and `_`, is `{name}`"),
+            );
+        }
+    }
+
+    fn range<T: PartialOrd + std::fmt::Display>(
+        &mut self,
+        pointer: impl Into<String>,
+        value: T,
+        least: T,
+        most: T,
+    ) {
+        if value < least || value > most {
+            self.add(pointer, format!("must be between {least} and {most}, is {value}"));
+        }
+    }
+}

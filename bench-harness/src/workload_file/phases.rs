@@ -1,0 +1,91 @@
+//! The phases of a workload file: what happens, in order.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::dump::LoopKind;
+use crate::load::OpenArrival;
+
+/// One part of the experiment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// First part of the cell's id.
+    pub name: String,
+    /// Whether it is measured or only prepares the one that is.
+    pub role: Role,
+    /// Response time within which a request counts towards goodput.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// How requests arrive.
+    pub arrival: Arrival,
+    /// When it ends.
+    pub until: Until,
+}
+
+/// What a phase is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Runs before the next measured phase in the same process; its figures are thrown away.
+    Warmup,
+    /// Is a cell.
+    Measure,
+}
+
+/// How requests arrive; numbers are totals over all shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Arrival {
+    /// A fixed number is in flight: each starts when one has ended.
+    Closed {
+        /// Requests in flight.
+        in_flight: u64,
+        /// Pause between the end of one and the start of the next.
+        #[serde(default)]
+        think_time_ns: u64,
+    },
+    /// Evenly spaced, whether or not the service keeps up.
+    Constant {
+        /// Requests per second.
+        rate_per_s: u64,
+    },
+    /// Independent of one another, whether or not the service keeps up.
+    Poisson {
+        /// Mean requests per second.
+        rate_per_s: u64,
+    },
+    /// No requests: the cost of being there.
+    None,
+}
+
+impl Arrival {
+    /// The schedule, where there is one.
+    #[must_use]
+    pub const fn open(self) -> Option<OpenArrival> {
+        match self {
+            Self::Constant { rate_per_s } => Some(OpenArrival::Constant { rate_per_s }),
+            Self::Poisson { rate_per_s } => Some(OpenArrival::Poisson { rate_per_s }),
+            Self::Closed { .. } | Self::None => None,
+        }
+    }
+
+    /// Whether requests wait for one another; no requests count as open.
+    #[must_use]
+    pub const fn loop_kind(self) -> LoopKind {
+        match self {
+            Self::Closed { .. } => LoopKind::Closed,
+            Self::Constant { .. } | Self::Poisson { .. } | Self::None => LoopKind::Open,
+        }
+    }
+}
+
+/// When a phase ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// After this long.
+    DurationMs(u64),
+    /// When this many requests, all shards together, have ended. Counters are exact only here.
+    Requests(u64),
+}

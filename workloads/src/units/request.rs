@@ -1,0 +1,326 @@
+//! What clients ask: each request as straight-line async code over the stages.
+//!
+//! Every request checks its own reply. Nothing here knows of batches, shards or other requests:
+//! a call is awaited like any function, and the engine brings equal moments together.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay::{
+    CallError, Request, RequestError, RequestOptions, ShardId, StageRef, join, try_join,
+};
+
+use super::check::{Card, Mismatch};
+use super::config::{self, OwnedBy, Spread};
+use super::data::{BoardKey, Flight, FlightId, Tables};
+use super::error::StoreError;
+use super::keys::Keys;
+use super::stages::{Airports, Departures, Flights, Lookup, NextDepartures, Views};
+
+/// A service on one shard: each shard has its own copy.
+pub trait Service: Clone + Send + 'static {
+    /// Makes one request, drawn from `keys`, and checks its reply.
+    fn request(&self, keys: &mut Keys) -> impl Future<Output = Result<(), Fault>>;
+
+    /// Views that were acknowledged to requests of this shard.
+    fn views_counted(&self) -> u64 {
+        0
+    }
+}
+
+/// Why a request has no right reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The reply is wrong, in words.
+    Wrong(String),
+    /// A call or a part of the request failed; the kind of failure.
+    Failed(&'static str),
+    /// The deadline passed.
+    TimedOut,
+    /// A stage on the way was full.
+    Shed,
+}
+
+impl From<CallError<StoreError>> for Fault {
+    fn from(error: CallError<StoreError>) -> Self {
+        match error {
+            CallError::Item(_) => Self::Failed("item"),
+            CallError::Batch(_) => Self::Failed("batch"),
+            CallError::Missing => Self::Failed("missing"),
+            CallError::Expired(_) => Self::TimedOut,
+            CallError::Shed { .. } => Self::Shed,
+            CallError::Panicked => Self::Failed("panicked"),
+            CallError::PeerGone(_) => Self::Failed("peer_gone"),
+            CallError::Cycle { .. } => Self::Failed("cycle"),
+            CallError::Closed(_) => Self::Failed("closed"),
+            _ => Self::Failed("other"),
+        }
+    }
+}
+
+impl From<RequestError> for Fault {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Expired => Self::TimedOut,
+            RequestError::Shed => Self::Shed,
+            RequestError::Panicked => Self::Failed("panicked"),
+            RequestError::Cancelled => Self::Failed("cancelled"),
+            RequestError::PeerGone => Self::Failed("peer_gone"),
+            RequestError::Closed => Self::Failed("closed"),
+            _ => Self::Failed("other"),
+        }
+    }
+}
+
+impl From<Mismatch> for Fault {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::Wrong(mismatch.to_string())
+    }
+}
+
+/// Flight cards: a flight, its two airports, and what the file asks for besides.
+#[derive(Clone)]
+pub struct Cards {
+    pub(super) tables: Arc<Tables>,
+    pub(super) flights: StageRef<Flights>,
+    pub(super) airports: StageRef<Airports>,
+    pub(super) departures: Option<StageRef<Departures>>,
+    /// How many departures a card lists.
+    pub(super) limit: u32,
+    pub(super) views: Option<StageRef<Views>>,
+    pub(super) views_counted: Cell<u64>,
+}
+
+impl fmt::Debug for Cards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cards({} departures, views: {})", self.limit, self.views.is_some())
+    }
+}
+
+impl Service for Cards {
+    async fn request(&self, keys: &mut Keys) -> Result<(), Fault> {
+        let asked = keys.flight(&self.tables);
+        let flight = self.flights.call(asked).await?;
+
+        let airports =
+            try_join(self.airports.call(flight.origin), self.airports.call(flight.destination));
+        let (airports, departures, counted) =
+            join3(airports, self.list_departures(&flight), self.count_view(asked)).await;
+        let ((origin, destination), departures) = (airports?, departures?);
+        counted?;
+
+        let card = Card {
+            flight: &flight,
+            origin: &origin,
+            destination: &destination,
+            departures: &departures,
+        };
+        card.verify(&self.tables, asked, self.limit)?;
+        Ok(())
+    }
+
+    fn views_counted(&self) -> u64 {
+        self.views_counted.get()
+    }
+}
+
+impl Cards {
+    /// The next flights out of the same airport, where the card lists them.
+    async fn list_departures(&self, flight: &Flight) -> Result<Arc<[Flight]>, Fault> {
+        let Some(departures) = self.departures else { return Ok(Arc::from([])) };
+        let after = BoardKey { origin: flight.origin, after: flight.departed_at };
+        Ok(departures.call(NextDepartures { after, limit: self.limit }).await?)
+    }
+
+    /// One more durable view of this flight, where views are counted.
+    async fn count_view(&self, asked: FlightId) -> Result<(), Fault> {
+        let Some(views) = self.views else { return Ok(()) };
+        views.call(asked).await?;
+        self.views_counted.set(self.views_counted.get() + 1);
+        Ok(())
+    }
+}
+
+async fn join3<A, B, C>(
+    a: impl Future<Output = A>,
+    b: impl Future<Output = B>,
+    c: impl Future<Output = C>,
+) -> (A, B, C) {
+    let (a, (b, c)) = join(a, join(b, c)).await;
+    (a, b, c)
+}
+
+/// One call of one stage; the reply is twice the key.
+#[derive(Clone, Debug)]
+pub struct Lookups {
+    pub(super) lookup: StageRef<Lookup>,
+    pub(super) n_keys: u64,
+    pub(super) owned_by: OwnedBy,
+}
+
+impl Service for Lookups {
+    async fn request(&self, keys: &mut Keys) -> Result<(), Fault> {
+        let key = self.draw(keys);
+        let value = self.lookup.call(key).await?;
+        if value == key * 2 {
+            Ok(())
+        } else {
+            Err(Fault::Wrong(format!("twice {key} is not {value}")))
+        }
+    }
+}
+
+impl Lookups {
+    fn draw(&self, keys: &mut Keys) -> u64 {
+        loop {
+            let key = keys.draw(self.n_keys);
+            // `Units::declare` has seen that there is another shard, and keys enough for it.
+            let fits = match self.owned_by {
+                OwnedBy::Any => true,
+                OwnedBy::OtherShard => self.lookup.owner(&key) != forebay::this_shard(),
+            };
+            if fits {
+                return key;
+            }
+        }
+    }
+}
+
+/// Lookups of which a share burns CPU first, politely.
+#[derive(Clone, Debug)]
+pub struct Burners {
+    pub(super) lookups: Lookups,
+    pub(super) config: config::Burner,
+}
+
+impl Service for Burners {
+    async fn request(&self, keys: &mut Keys) -> Result<(), Fault> {
+        if keys.draw(100) < u64::from(self.config.share_percent) {
+            self.burn().await;
+        }
+        self.lookups.request(keys).await
+    }
+}
+
+impl Burners {
+    /// Burns slice by slice. Time spent waiting for its turn does not count as burnt.
+    async fn burn(&self) {
+        let mut left_us = self.config.burn_us;
+        while left_us > 0 {
+            let slice_us = self.config.slice_us.min(left_us);
+            spin(Duration::from_micros(slice_us));
+            left_us -= slice_us;
+            forebay::yield_now().await;
+        }
+    }
+}
+
+/// Keeps the core busy. The shard's clock stands still meanwhile, so this reads the host's.
+#[expect(clippy::disallowed_methods, reason = "burning real time is the purpose")]
+fn spin(time: Duration) {
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// Whole trees of requests, each of which waits for its dependencies and then for its own timer.
+///
+/// The children of the root go to all shards in turn, with everything below them. There is nothing
+/// to build: a request begins its dependencies when it begins, and that is timed too.
+#[derive(Clone, Debug)]
+pub struct Trees {
+    config: config::Tree,
+    n_shards: usize,
+    expected: u64,
+}
+
+impl Service for Trees {
+    async fn request(&self, _: &mut Keys) -> Result<(), Fault> {
+        let config::Tree { fan_out, layers_below_root, .. } = self.config;
+        let node = Node { fan_out, layers_below: layers_below_root, wait: self.wait() };
+        let seen = match self.config.spread {
+            Spread::Local => node.run().await?,
+            Spread::Shards => self.spread(node).await?,
+        };
+        if seen == self.expected {
+            Ok(())
+        } else {
+            Err(Fault::Wrong(format!("{seen} requests ran instead of {}", self.expected)))
+        }
+    }
+}
+
+impl Trees {
+    pub(super) fn new(config: &config::Tree, n_shards: usize) -> Self {
+        let expected = config.requests().expect("the file's check bounds the tree");
+        Self { config: config.clone(), n_shards, expected }
+    }
+
+    fn wait(&self) -> Duration {
+        Duration::from_micros(self.config.wait_us)
+    }
+
+    /// Runs the root here and its children on all shards in turn.
+    async fn spread(&self, root: Node) -> Result<u64, Fault> {
+        let shards = (0..self.n_shards).map(ShardId::new).cycle();
+        let dependencies: Vec<_> = root
+            .dependencies()
+            .zip(shards)
+            .map(|(node, shard)| forebay::on_shard(shard, move || node.run()))
+            .collect();
+        let mut seen = 1;
+        for dependency in dependencies {
+            seen += dependency.await??;
+        }
+        forebay::sleep(root.wait).await;
+        Ok(seen)
+    }
+}
+
+/// One request of a tree.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    fan_out: u32,
+    layers_below: u32,
+    wait: Duration,
+}
+
+impl Node {
+    fn dependencies(self) -> impl Iterator<Item = Self> {
+        let layers_below = self.layers_below.saturating_sub(1);
+        let n = if self.layers_below == 0 { 0 } else { self.fan_out };
+        (0..n).map(move |_| Self { layers_below, ..self })
+    }
+
+    /// Begins all dependencies as requests of their own, awaits them, then waits. Gives how many
+    /// requests ran.
+    async fn run(self) -> Result<u64, Fault> {
+        // Begun at once, awaited one after the other: the slowest decides.
+        let dependencies: Vec<_> = self.dependencies().map(Self::spawn).collect();
+        let mut seen = 1;
+        for dependency in dependencies {
+            seen += dependency.await??;
+        }
+        forebay::sleep(self.wait).await;
+        Ok(seen)
+    }
+
+    /// A plain function, so that the type of `run` does not contain itself.
+    fn spawn(self) -> Request<Result<u64, Fault>> {
+        forebay::spawn(RequestOptions::default(), self.run())
+    }
+}
+
+/// Asks nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Nothing;
+
+impl Service for Nothing {
+    async fn request(&self, _: &mut Keys) -> Result<(), Fault> {
+        Ok(())
+    }
+}
