@@ -95,14 +95,17 @@ fn a_poll_that_takes_long_is_reported_with_where_it_was_spawned() {
     let (let_go, blocked) = channel::<()>();
     let line = line!() + 1;
     let stalled = ring.submit(0, move || async move {
-        assert!(blocked.recv_timeout(Duration::from_millis(5)).is_err(), "nobody sends");
+        assert!(blocked.recv_timeout(Duration::from_millis(50)).is_err(), "nobody sends");
     });
     wait(&stalled).unwrap();
     drop(let_go);
     let shard = ring.shard(0);
     let longest = shard.longest_poll.as_ref().unwrap();
-    assert!(shard.long_polls >= 1 && longest.took >= Duration::from_millis(5), "{longest:?}");
-    assert!(longest.site.ends_with(&format!("outside.rs:{line}")), "{longest:?}");
+    assert!(shard.long_polls >= 1 && longest.took >= Duration::from_millis(50), "{longest:?}");
+    assert!(
+        longest.sites.iter().any(|site| site.ends_with(&format!("outside.rs:{line}"))),
+        "{longest:?}"
+    );
     ring.stop();
 }
 
