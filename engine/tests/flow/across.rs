@@ -140,9 +140,11 @@ fn the_origin_sheds_when_its_own_queue_for_the_owner_is_full() {
         gate.open();
         all(calls).await
     });
-    let shed = replies.iter().filter(|reply| matches!(reply, Err(CallError::Shed { depth: 4 })));
-    assert_eq!(shed.count(), 16, "{replies:?}");
-    assert_eq!(replies.iter().filter(|reply| reply.is_ok()).count(), 4);
+    // As many as may wait, and the one that may have left meanwhile: it had the one credit.
+    let n_served = replies.iter().filter(|reply| reply.is_ok()).count();
+    assert!((4..=5).contains(&n_served), "{replies:?}");
+    let is_shed = |reply: &Result<u64, _>| matches!(reply, Err(CallError::Shed { depth: 4 }));
+    assert!(replies[n_served..].iter().all(is_shed), "{replies:?}");
     ring.stop();
 }
 

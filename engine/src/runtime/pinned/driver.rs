@@ -123,12 +123,14 @@ pub(super) async fn drive(shard: Rc<dyn Hosted>, bell: &Bell, wait_cap: Option<D
                 let now = shard.core().now();
                 worked = now;
                 if now.since(looked) >= look_every {
-                    look(&mut timer, &mut fence, now).await;
+                    run_delay.refresh();
+                    // Batches may have run since the turn last read the clock.
+                    let begun = shard.core().read_clock();
+                    look(&mut timer, &mut fence, begun).await;
                     shard.note(Seen::Look);
                     looked = shard.core().read_clock();
-                    run_delay.refresh();
                     // Nothing but the fence can have ended a look that took so long.
-                    if looked >= fence.due && looked.since(now) > run_delay.take() + LATE_WAKE {
+                    if looked >= fence.due && looked.since(begun) > run_delay.take() + LATE_WAKE {
                         shard.note(Seen::CappedWait);
                     }
                 }
