@@ -4,6 +4,16 @@
 //! The bridge's thread notes when its job is done; the request that awaits it notes when it goes
 //! on. Prints one line per situation. The load is a source that burns 70 µs of every 100.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench reads the host's clock, prints, and has small numbers"
+)]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

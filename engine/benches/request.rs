@@ -5,6 +5,16 @@
 //! stage, the batch, two clock readings and a histogram record. Each finished request starts the
 //! next, as a task of its own. Prints one line per cell: requests/s and nanoseconds of CPU each.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench reads the host's clock, prints, and has small numbers"
+)]
+
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::rc::Rc;

@@ -14,7 +14,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -274,9 +274,7 @@ impl Simulation {
     }
 
     fn book(&mut self, turn: TurnRecord) {
-        let mut hasher = foldhash::fast::FixedState::with_seed(self.digest).build_hasher();
-        turn.hash(&mut hasher);
-        self.digest = hasher.finish();
+        self.digest = foldhash::fast::FixedState::with_seed(self.digest).hash_one(&turn);
         if self.keep_turns {
             self.turns.push(turn);
         }

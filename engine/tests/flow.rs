@@ -3,6 +3,11 @@
 //! Method: an engine of one or two shards per test, batch functions written by the test, gates
 //! instead of sleeps; each engine is drained at the end and its books must balance.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::type_complexity,
+    reason = "small numbers, and scripted batch functions passed about as values"
+)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod ring;

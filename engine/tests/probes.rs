@@ -2,6 +2,7 @@
 //! a batch function that panics, a leading caller that leaves, callers that leave their queue.
 //! Method: their own probes, on real rings: eight callers each time, and one more afterwards.
 
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod ring;

@@ -75,7 +75,7 @@ fn is_found(plant: Plant) {
         run(&campaign).err().map(|fault| (seed, fault))
     });
     let (seed, fault) = found.unwrap_or_else(|| panic!("no seed finds {plant:?}"));
-    println!("{plant:?} found by seed {seed}: {fault}");
+    eprintln!("{plant:?} found by seed {seed}: {fault}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! that it had time for, and says `Closed` or `PeerGone` for the rest: never a hang.
 //! Method: real rings, gates instead of sleeps; threads are counted in a process of their own.
 
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod child;
@@ -22,7 +23,7 @@ use ring::{
 
 #[test]
 fn panics_unwind() {
-    assert!(cfg!(panic = "unwind"), "panic isolation needs it, in every profile");
+    const { assert!(cfg!(panic = "unwind"), "panic isolation needs it, in every profile") };
 }
 
 // --- Stopping.

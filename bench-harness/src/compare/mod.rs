@@ -1,7 +1,7 @@
 //! Comparison of two dumps: gates first, then one verdict per cell and metric.
 //!
 //! Gates, in order: the files' own rules (when they are read), validity, comparability, enough
-//! repetitions, a quiet host. Then the rule of [`verdict`]. The result is a record of its own,
+//! repetitions, a quiet host. Then the rule of `verdict`. The result is a record of its own,
 //! `bench-harness.comparison/1`, from which every rendering is made, so that a CI job keeps the evidence.
 
 use std::collections::BTreeSet;

@@ -71,7 +71,7 @@ pub fn write(dump: &Dump, path: &Path) -> io::Result<()> {
 /// Writes `text` to a temporary file beside `path`, syncs it, renames it, and syncs the folder.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_atomically(path: &Path, text: &[u8]) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

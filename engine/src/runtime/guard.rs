@@ -125,10 +125,10 @@ impl<T> Contained<T> {
 
 impl<T> Drop for Contained<T> {
     fn drop(&mut self) {
-        if let Some(value) = self.0.take() {
-            if std::mem::needs_drop::<T>() {
-                contain(|| drop(value));
-            }
+        if let Some(value) = self.0.take()
+            && std::mem::needs_drop::<T>()
+        {
+            contain(|| drop(value));
         }
     }
 }

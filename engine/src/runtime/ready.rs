@@ -95,11 +95,11 @@ impl Core {
 }
 
 fn schedule(outside: &'static Outside, runnable: Runnable) {
-    if let Some(runnable) = core::push_if_current(outside.uid(), runnable) {
-        if let Err(Message::Wake(runnable)) = outside.inbox().deliver(Message::Wake(runnable)) {
-            // The shard has ended. Its tasks may only be dropped on its own thread, which is gone:
-            // leaking one task is the safe end of it.
-            std::mem::forget(runnable);
-        }
+    if let Some(runnable) = core::push_if_current(outside.uid(), runnable)
+        && let Err(Message::Wake(runnable)) = outside.inbox().deliver(Message::Wake(runnable))
+    {
+        // The shard has ended. Its tasks may only be dropped on its own thread, which is gone:
+        // leaking one task is the safe end of it.
+        std::mem::forget(runnable);
     }
 }

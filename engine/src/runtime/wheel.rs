@@ -12,6 +12,8 @@
 //!   level 2 |64 slots of 4,096   |  up to 8.6 s     ... level 5: 26 days
 //! ```
 
+#![allow(clippy::cast_possible_truncation, reason = "levels, slots and bits are all below 64")]
+
 use super::clock::Time;
 
 const TICK_SHIFT: u32 = 15;

@@ -83,7 +83,7 @@ impl Shard {
 
     /// Polls one task and books how long it took.
     fn poll(&self, task: Runnable, watch: &mut Stopwatch) {
-        watch.begin(*task.metadata());
+        watch.begin(task.metadata());
         task.run();
         watch.end(self.core.half(), &self.metrics);
     }

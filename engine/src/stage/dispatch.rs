@@ -42,13 +42,10 @@ impl<S: Stage> StageCore<S> {
         for _ in 0..n_active {
             let active = self.queue.borrow().active(place);
             let Some(lane) = active else { break };
-            match self.seal_class(lane, turn) {
-                Some(until) => {
-                    ask_again = ask_again.min(until);
-                    place += 1;
-                }
-                // Emptied, and gone from the round: the next one stands in its place.
-                None => {}
+            // A class that was emptied is gone from the round: the next one stands in its place.
+            if let Some(until) = self.seal_class(lane, turn) {
+                ask_again = ask_again.min(until);
+                place += 1;
             }
         }
         self.queue.borrow_mut().rotate();

@@ -97,6 +97,9 @@ pub(super) struct ClassView {
     pub(super) oldest_pass: u64,
 }
 
+/// An item that was taken out, and its class when it was the last of it.
+type Removed<S> = (Queued<S>, Option<Rc<<S as Stage>::Class>>);
+
 /// The queue of one stage on one shard.
 pub(super) struct Queue<S: Stage> {
     items: SlotMap<ItemKey, Queued<S>>,
@@ -193,7 +196,7 @@ impl<S: Stage> Queue<S> {
     }
 
     /// Takes an item out, wherever it stands; drop what comes back outside of the borrow.
-    pub(super) fn remove(&mut self, key: ItemKey) -> Option<(Queued<S>, Option<Rc<S::Class>>)> {
+    pub(super) fn remove(&mut self, key: ItemKey) -> Option<Removed<S>> {
         let queued = self.items.remove(key)?;
         let row = &mut self.lanes[queued.class as usize];
         match queued.prev {

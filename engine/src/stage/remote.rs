@@ -313,10 +313,10 @@ impl<S: Stage> StageCore<S> {
     pub(super) fn unpack_cancels(&self, origin: ShardId, tokens: &[u64]) {
         for token in tokens {
             let slot = self.crossing.guests.borrow().get(&(origin, *token)).copied();
-            if let Some(slot) = slot {
-                if self.withdraw(slot) == Outcome::NotSent {
-                    self.settle(slot, Err(CallError::Expired(Outcome::NotSent)));
-                }
+            if let Some(slot) = slot
+                && self.withdraw(slot) == Outcome::NotSent
+            {
+                self.settle(slot, Err(CallError::Expired(Outcome::NotSent)));
             }
         }
     }

@@ -139,13 +139,13 @@ impl<S: Stage> StageCore<S> {
         let key = (self.options.dedup != Dedup::Off).then(|| S::key(&item));
         let hash = key.as_ref().map(|key| self.hasher.hash_one(key));
         self.metrics.calls.add(1);
-        if let (true, Some(key), Some(hash)) = (joins, &key, hash) {
-            if let Some(place) = self.join(key, hash) {
-                self.metrics.deduplicated.add(1);
-                // The item is the caller's spare copy; its drop is user code.
-                contain(|| drop(item));
-                return self.attach(place, waiter, deadline);
-            }
+        if let (true, Some(key), Some(hash)) = (joins, &key, hash)
+            && let Some(place) = self.join(key, hash)
+        {
+            self.metrics.deduplicated.add(1);
+            // The item is the caller's spare copy; its drop is user code.
+            contain(|| drop(item));
+            return self.attach(place, waiter, deadline);
         }
         // The weight first: user code that panics must not leave an open lane behind.
         let weight = S::weight(&item);

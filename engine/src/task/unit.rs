@@ -138,10 +138,13 @@ pub(super) trait AnyUnit {
     }
 }
 
+/// What a unit came to.
+type Ended<T, E> = Contained<Result<T, UnitError<E>>>;
+
 struct UnitState<T, E> {
     core: UnitCore,
     /// Contained: whoever lets go of the unit last drops a value of the user's.
-    result: RefCell<Option<Contained<Result<T, UnitError<E>>>>>,
+    result: RefCell<Option<Ended<T, E>>>,
 }
 
 impl<T: 'static, E: 'static> AnyUnit for UnitState<T, E> {

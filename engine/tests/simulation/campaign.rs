@@ -312,7 +312,7 @@ async fn units(stages: Stages, plan: Plan) -> Outcome {
             left.await.map_err(|_| ())
         }
     });
-    if plan.nonce % 2 == 0 {
+    if plan.nonce.is_multiple_of(2) {
         let circle = scope.unit("circle", async move {
             let own: forebay::Unit<u64, ()> =
                 forebay::scope().unit("circle", async { unreachable!("there is one already") });
