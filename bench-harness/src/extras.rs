@@ -4,17 +4,16 @@
 use std::collections::BTreeMap;
 
 use crate::dump::{Better, ExtraMetric, Finite, Latency, Measured, to_f64};
-use crate::load::LatencyHistogram;
+use crate::subject::ProbeLog;
 
 /// Adds how long probe tasks stood runnable before they ran.
 ///
 /// A probe wakes itself and yields in one step: it is then runnable, at the back of the ordinary
-/// queue, and the time until its next poll is what any task would wait.
-pub fn insert_runnable_to_running(
-    extra: &mut BTreeMap<String, ExtraMetric>,
-    probes: &LatencyHistogram,
-) {
-    let latency = Latency::from_histogram(probes.values(), probes.overflow_count());
+/// queue, and the time until its next poll is what any task would wait. Waits in which the
+/// hypervisor had the CPU are left out and counted.
+pub fn insert_runnable_to_running(extra: &mut BTreeMap<String, ExtraMetric>, probes: &ProbeLog) {
+    let waits = probes.waits();
+    let latency = Latency::from_histogram(waits.values(), waits.overflow_count());
     let mut insert = |quantile: &str, value: &Measured<u64>| {
         let value = match value {
             Measured::Value(ns) => Measured::number(to_f64(*ns)),
@@ -27,13 +26,16 @@ pub fn insert_runnable_to_running(
     insert("p99", &latency.p99_ns);
     insert("p999", &latency.p999_ns);
     insert("max", &latency.max_ns);
-}
-
-/// Adds how many waits of the probes were left out because the host had taken the CPU away.
-pub fn insert_host_stalls(extra: &mut BTreeMap<String, ExtraMetric>, host_stalls: u64) {
-    let value = Measured::number(to_f64(host_stalls));
+    let value = Measured::number(to_f64(probes.host_stalls()));
     let metric = ExtraMetric { unit: "samples".to_owned(), better: Better::None, value };
     extra.insert("host_stalls_left_out".to_owned(), metric);
+}
+
+/// Adds how many waits of shards ended by their cap with work present. On a quiet host there is none.
+pub fn insert_waits_capped(extra: &mut BTreeMap<String, ExtraMetric>, waits: u64) {
+    let value = Measured::number(to_f64(waits));
+    let metric = ExtraMetric { unit: "waits".to_owned(), better: Better::None, value };
+    extra.insert("waits_capped".to_owned(), metric);
 }
 
 /// Adds the share of one core that the process used, which says something only without requests.
@@ -54,9 +56,9 @@ mod tests {
 
     #[test]
     fn few_probes_give_reasons_and_many_give_quantiles() {
-        let mut probes = LatencyHistogram::new();
+        let mut probes = ProbeLog::new();
         for ns in 1..=1_000 {
-            probes.record(ns);
+            probes.note(ns);
         }
         let mut extra = BTreeMap::new();
         insert_runnable_to_running(&mut extra, &probes);

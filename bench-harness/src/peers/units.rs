@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::batch_aint_one::BatchAintOne;
 use super::calls::{AddViews, Airports, Departures, Direct, Flights, Lookups, Method};
-use super::clock::Clock;
+use super::clock::{Alarm, Clock};
 use super::dataloader::Dataloader;
 use super::downstream::Downstream;
 use super::drive::{self, PhaseEnd, Service};
@@ -22,8 +22,7 @@ use super::tally::{self, Tally};
 use crate::cost::CostMeter;
 use crate::dump::Repetition;
 use crate::extras;
-use crate::load::LatencyHistogram;
-use crate::subject::{CellError, CellSpec};
+use crate::subject::{CellError, CellSpec, ProbeLog};
 use crate::workload_file::{Arrival, Peer, Stage};
 
 /// How long idle workers are given to park, which is when they publish what they allocated.
@@ -156,7 +155,7 @@ struct Bench<'a> {
 struct Driven {
     end: PhaseEnd,
     costs: (CostMeter, CostMeter),
-    probes: Option<LatencyHistogram>,
+    probes: Option<ProbeLog>,
 }
 
 impl<'a> Bench<'a> {
@@ -235,7 +234,7 @@ impl<'a> Bench<'a> {
 
 /// Tasks that measure how long a runnable task waits for its turn, one for each worker.
 struct Probes {
-    tasks: Vec<JoinHandle<LatencyHistogram>>,
+    tasks: Vec<JoinHandle<std::io::Result<ProbeLog>>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -247,26 +246,29 @@ impl Probes {
         Self { tasks: (0..workers).map(probe).collect(), stop }
     }
 
-    async fn stop(self) -> Result<LatencyHistogram, CellError> {
+    async fn stop(self) -> Result<ProbeLog, CellError> {
+        let failed = |error: String| CellError::Failed(format!("probe: {error}"));
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = LatencyHistogram::new();
+        let mut all = ProbeLog::new();
         for task in self.tasks {
-            let seen = task.await.map_err(|error| CellError::Failed(format!("probe: {error}")))?;
-            all.merge(&seen);
+            let seen = task.await.map_err(|error| failed(error.to_string()))?;
+            all.merge(&seen.map_err(|error| failed(error.to_string()))?);
         }
         Ok(all)
     }
 }
 
-async fn probe(pause: Duration, stop: Arc<AtomicBool>) -> LatencyHistogram {
-    let mut seen = LatencyHistogram::new();
+async fn probe(pause: Duration, stop: Arc<AtomicBool>) -> std::io::Result<ProbeLog> {
+    let mut seen = ProbeLog::new();
+    // The runtime's own sleep rounds up to milliseconds: too few samples for a tail.
+    let alarm = Alarm::new()?;
     while !stop.load(Ordering::Relaxed) {
-        tokio::time::sleep(pause).await;
+        alarm.wait(pause).await?;
         let runnable = Clock::start();
         // Wakes itself before it yields, so it queues like any other task. (tokio's own yield would
         // also wait for the runtime's next look at its driver.)
         yield_now().await;
-        seen.record(runnable.now_ns());
+        seen.note(runnable.now_ns());
     }
-    seen
+    Ok(seen)
 }

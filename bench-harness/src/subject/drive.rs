@@ -21,7 +21,6 @@ use forebay_workloads::units::keys::Keys;
 use forebay_workloads::units::{Fault, Service};
 
 use super::probe::ProbeLog;
-use crate::alloc_count;
 use crate::dump::LoopKind;
 use crate::load::{Arrivals, Outcome, Part, Recorder, Ticket};
 use crate::workload_file::{Arrival, Phase, Until};
@@ -213,7 +212,6 @@ impl<S: Service> Drive<S> {
             views_counted: self.service.views_counted(),
             probe: self.probe.replace(ProbeLog::new()),
         };
-        alloc_count::publish();
         // Nobody listens only where the run has failed already.
         drop(self.tallies.send(tally));
     }

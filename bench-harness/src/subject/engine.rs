@@ -227,6 +227,8 @@ impl Bench<'_> {
                 }
             }
         }
+        // Also a shard that had no loop of its own has worked for the others.
+        self.on_all_shards(|_| alloc_count::publish)?;
         let costs = (before, CostMeter::start());
         tallies.sort_by_key(|tally: &Tally| tally.shard);
         Ok(Driven { tallies, costs })
@@ -307,16 +309,12 @@ fn add_up(
     let wrong = driven.tallies.iter().find_map(|tally| tally.first_wrong.as_ref());
     let wrong = wrong.map(|wrong| format!("first wrong reply: {wrong}"));
     repetition.invalid_reasons.extend(wrong);
-    let lost_wakes = figures::lost_wakes(before, after);
-    if lost_wakes > 0 {
-        let why = format!("{lost_wakes} waits of a shard ended by their cap with work present");
-        repetition.invalid_reasons.push(why);
-    }
+    let waits_capped = figures::waits_capped(before, after);
+    extras::insert_waits_capped(&mut repetition.extra, waits_capped);
     if matches!(&spec.workload, Workload::Units(config) if probe_pause(config).is_some()) {
         let mut probe = ProbeLog::new();
         driven.tallies.iter().for_each(|tally| probe.merge(&tally.probe));
-        extras::insert_runnable_to_running(&mut repetition.extra, probe.waits());
-        extras::insert_host_stalls(&mut repetition.extra, probe.host_stalls());
+        extras::insert_runnable_to_running(&mut repetition.extra, &probe);
     }
     if phase.arrival == Arrival::None {
         let cpu_ns = meter.cpu_ns_until(end);

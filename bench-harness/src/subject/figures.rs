@@ -126,8 +126,9 @@ pub(super) fn messages_per_op(
     Measured::from_option(per_op, "the quotient is not finite")
 }
 
-/// Waits that ended by their cap although work was present: each is a wake that was lost.
-pub(super) fn lost_wakes(before: &[ShardSnapshot], after: &[ShardSnapshot]) -> u64 {
+/// Waits that ended by their cap although work was present: a wake that was lost, or a host so busy
+/// that the thread ran only after its timer too.
+pub(super) fn waits_capped(before: &[ShardSnapshot], after: &[ShardSnapshot]) -> u64 {
     let capped = |all: &[ShardSnapshot]| all.iter().map(|shard| shard.waits_capped).sum::<u64>();
     capped(after).saturating_sub(capped(before))
 }

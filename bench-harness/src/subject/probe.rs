@@ -10,8 +10,8 @@ use crate::load::LatencyHistogram;
 
 /// A wait that could be a host stall: beyond what a slice of the scheduler explains.
 const SUSPECT_NS: u64 = 500_000;
-/// Samples between two looks at the host's books: 50 ms at the usual pause of 500 us. A look costs
-/// some 30 us.
+/// Samples between two looks at the host's books: 20 ms at a pause of 200 us. A look costs some
+/// 30 us.
 const LOOK_EVERY: u32 = 100;
 
 /// What one probe has seen.

@@ -3,11 +3,11 @@
 use super::Shard;
 use crate::error::RequestError;
 use crate::limits::TIMERS_PER_TURN;
+use crate::runtime::ShardId;
 use crate::runtime::core::Due;
 use crate::runtime::guard::contain;
 use crate::runtime::lane::Envelope;
 use crate::runtime::shared::{Control, Message};
-use crate::runtime::{ShardId, Time};
 
 /// What came in.
 #[derive(Debug)]
@@ -15,7 +15,6 @@ pub(super) struct Taken {
     pub(super) messages: usize,
     pub(super) fired: usize,
     pub(super) parcels: Vec<ShardId>,
-    pub(super) next_source: Time,
 }
 
 impl Taken {
@@ -29,8 +28,8 @@ impl Shard {
         let messages = self.take_messages();
         let fired = self.fire_timers();
         let parcels = self.take_parcels();
-        let next_source = self.tasks.poll_sources(self.core.now()).unwrap_or(Time::NEVER);
-        Taken { messages, fired, parcels, next_source }
+        self.tasks.poll_sources(self.core.now());
+        Taken { messages, fired, parcels }
     }
 
     fn take_messages(&self) -> usize {

@@ -48,7 +48,7 @@ impl Shard {
                 self.publish();
             }
         }
-        self.next(ask_again.min(taken.next_source))
+        self.next(ask_again.min(self.tasks.next_source()))
     }
 
     /// Runs the tasks of the pass until it is over or the slice is.

@@ -42,7 +42,10 @@ pub(super) struct Flight<S: Stage> {
     pub(super) entries: Vec<Entry<S>>,
     pub(super) class: Rc<S::Class>,
     pub(super) deadline: Time,
+    /// When it was sealed, in the turn's time: what permits learn from.
     pub(super) sent: Time,
+    /// When it was sealed, to the nanosecond: what the metrics tell.
+    pub(super) sealed_at: Time,
     pub(super) unsettled: Cell<usize>,
     pub(super) cut: Cell<Option<Cut>>,
     pub(super) task: RefCell<Option<Waker>>,

@@ -184,6 +184,7 @@ impl<S: Stage> StageCore<S> {
                 class: sealed.class,
                 deadline,
                 sent: now,
+                sealed_at: self.core.half().now(),
                 unsettled,
                 cut: None.into(),
                 task: None.into(),
@@ -218,10 +219,12 @@ impl<S: Stage> StageCore<S> {
         if let Some(timer) = flight.timer.take() {
             self.core.disarm(timer);
         }
-        let ran = now.since(flight.sent);
+        // Read anew: the shard's clock stands still during a poll, and a bridge's thread that takes
+        // this core can answer within the very poll that asked. Such runs would count as nothing.
+        let ran = self.core.half().now().since(flight.sent);
         self.metrics.book_permits(now, self.permits.borrow().out());
         self.permits.borrow_mut().give_back(now, ran);
-        self.metrics.run_ns.record(ran);
+        self.metrics.run_ns.record(self.core.half().now().since(flight.sealed_at));
         let error = match ended {
             Ended::Returned(Ok(())) => CallError::Missing,
             Ended::Returned(Err(error)) => CallError::Batch(Arc::new(error)),

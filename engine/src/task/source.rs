@@ -36,10 +36,10 @@ pub fn add_source(poll: impl FnMut(Time) -> Option<Time> + 'static) {
 }
 
 impl Tasks {
-    /// Polls every source whose time has come; tells when the next one wants to be.
-    pub(crate) fn poll_sources(&self, now: Time) -> Option<Time> {
+    /// Polls every source whose time has come.
+    pub(crate) fn poll_sources(&self, now: Time) {
         if self.sources.list.borrow().is_empty() {
-            return None;
+            return;
         }
         // Taken out while they run: a source may add another.
         let mut list = self.sources.list.take();
@@ -54,7 +54,13 @@ impl Tasks {
         let mut added = self.sources.list.borrow_mut();
         list.append(&mut added);
         *added = list;
-        added.iter().map(|source| source.next).min()
+    }
+
+    /// When the next source wants to be polled. Asked when the turn ends, so that one which was
+    /// added in it is seen.
+    pub(crate) fn next_source(&self) -> Time {
+        let list = self.sources.list.borrow();
+        list.iter().map(|source| source.next).min().unwrap_or(Time::NEVER)
     }
 
     /// Drops all sources: nothing arrives any more.

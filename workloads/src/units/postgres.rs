@@ -324,24 +324,6 @@ mod tests {
     use super::*;
     use crate::units::fixture;
 
-    const URL: &str = "FOREBAY_POSTGRES_URL";
-
-    /// Finds the server that tests may use. None is fine on a laptop and a failure in CI.
-    fn target() -> Option<Target> {
-        match std::env::var(URL) {
-            Ok(url) => {
-                Some(Target::parse(&url, std::env::var("PGPASSWORD").ok().as_deref()).unwrap())
-            }
-            Err(_) if std::env::var("FOREBAY_REQUIRE_SERVERS").is_ok_and(|set| set == "1") => {
-                panic!("{URL} is not set, and FOREBAY_REQUIRE_SERVERS=1 asks for it")
-            }
-            Err(_) => {
-                eprintln!("skipped: {URL} is not set");
-                None
-            }
-        }
-    }
-
     async fn connect(target: &Target) -> Client {
         let socket = tokio::net::TcpStream::connect((&*target.host, target.port)).await.unwrap();
         let raw = target.config.connect_raw(socket, tokio_postgres::NoTls).await;
@@ -352,7 +334,7 @@ mod tests {
 
     /// Runs `test` with a loaded store, or says that it was skipped.
     fn with_store<F: Future<Output = ()>>(test: impl FnOnce(Target, Tables, Store) -> F) {
-        let Some(target) = target() else { return };
+        let Some(target) = fixture::postgres_target() else { return };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         runtime.block_on(async {
             let tables = fixture::tables();

@@ -73,8 +73,9 @@ impl PostgresClient {
     }
 
     fn connect(&mut self) -> Result<Store, StoreError> {
-        if self.retry_at.is_some_and(|retry_at| now() < retry_at) {
-            return Err(no_connection(format!("not tried again for {:?}", self.backoff)));
+        let wait = self.retry_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now()));
+        if !wait.is_zero() {
+            return Err(no_connection(format!("not tried again for {wait:?}")));
         }
         let connected = self.runtime.block_on(async {
             let client = connect(&self.target).await?;
@@ -154,4 +155,63 @@ fn no_connection(why: String) -> StoreError {
 #[expect(clippy::disallowed_methods, reason = "a bridge's thread is no shard and has its own time")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::data::FlightId;
+    use crate::units::fixture;
+
+    /// Ends every connection of this name but the one that asks.
+    fn terminate(target: &Target, name: &str) {
+        runtime().unwrap().block_on(async {
+            let client = connect(target).await.unwrap();
+            let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                       WHERE application_name = $1 AND pid <> pg_backend_pid()";
+            let ended = client.query(end, &[&name]).await.unwrap();
+            assert_eq!(ended.len(), 1);
+        });
+    }
+
+    fn count(client: &mut PostgresClient) -> Result<usize, StoreError> {
+        let ids = [FlightId(1), FlightId(2)];
+        client.run(async |store| Ok(store.flights(&ids).await?.len()))
+    }
+
+    #[test]
+    fn a_lost_connection_fails_one_call_and_the_next_has_a_new_one() {
+        let Some(mut target) = fixture::postgres_target() else { return };
+        let schema = prepare(&target, &fixture::tables()).unwrap();
+        let name = format!("lost-{}", std::process::id());
+        let asker = target.clone();
+        target.config.application_name(&name);
+        let mut client = PostgresClient::new(&target, &schema).unwrap();
+        assert_eq!(count(&mut client).unwrap(), 2);
+        terminate(&asker, &name);
+        assert!(count(&mut client).unwrap_err().lost_connection());
+        assert_eq!(count(&mut client).unwrap(), 2);
+    }
+
+    #[test]
+    fn while_the_back_off_lasts_calls_fail_without_trying() {
+        // A port that was free a moment ago and that nobody listens on.
+        let port = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        let url = format!("postgres://nobody@127.0.0.1:{port}/none");
+        let target = Target::parse(&url, None).unwrap();
+        let mut client = PostgresClient::new(&target, "none").unwrap();
+        // Long enough for the test not to outlast it.
+        client.backoff = Duration::from_secs(60);
+        let refused = count(&mut client).unwrap_err();
+        assert!(
+            refused.lost_connection() && refused.to_string().contains("127.0.0.1"),
+            "{refused}"
+        );
+        let untried = count(&mut client).unwrap_err().to_string();
+        assert!(untried.contains("not tried again"), "{untried}");
+        assert_eq!(client.backoff, BACKOFF_MAX);
+    }
 }
