@@ -223,17 +223,15 @@ fn a_unit_awaited_by_another_request_s_unit_still_answers() {
     let ring = ring();
     let seen = ring.run(0, || async {
         let scope = scope();
-        for idx in 0..3 {
-            scope.unit(("other", idx), async { Ok::<_, ()>(()) });
-        }
         let gate = Gate::default();
         let held = gate.clone();
-        let unit = scope.unit("lent", async move {
+        let first = scope.unit("first", async move {
             held.passed().await;
             Ok::<_, ()>(7_u64)
         });
+        let unit = scope.unit("lent", async move { first.await.map_err(|_| ()) });
         let borrower = spawn(async move {
-            // Its own first unit has a number that means something else over there.
+            // Its own first unit is not the first one over there, for which the lent one waits.
             let waits = forebay::scope().unit("waits", async move { Ok::<_, ()>(unit.await) });
             waits.await.unwrap().map_err(|_| ())
         });
