@@ -104,6 +104,9 @@ impl Grid {
     }
 
     /// Adds a row; fields that it lacks stay empty.
+    ///
+    /// # Panics
+    /// When it has more fields than the grid has columns.
     pub fn row(&mut self, fields: Vec<Field>) {
         assert!(fields.len() <= self.aligns.len(), "a row has more fields than the grid columns");
         self.rows.push(fields);
@@ -206,7 +209,13 @@ fn trimmed(number: String) -> String {
 
 /// Writes a relative change in percent, with its sign.
 pub fn signed_percent(percent: f64) -> String {
-    format!("{percent:+.1} %")
+    format!("{} %", signed(percent))
+}
+
+/// Writes a number with its sign and one decimal; what rounds to zero has no minus.
+pub fn signed(number: f64) -> String {
+    let text = format!("{number:+.1}");
+    if text == "-0.0" { "+0.0".to_owned() } else { text }
 }
 
 #[cfg(test)]
@@ -231,6 +240,12 @@ mod tests {
         ] {
             assert_eq!(quantity(name, value), text, "{name}");
         }
+    }
+
+    #[test]
+    fn what_rounds_to_zero_has_no_minus() {
+        assert_eq!(signed_percent(-0.04), "+0.0 %");
+        assert_eq!(signed_percent(-0.06), "-0.1 %");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use record::{
 pub use render::{to_json, to_markdown, to_table};
 pub use verdict::{ALPHA, REPETITIONS_MIN, Verdict};
 
-use pending::{Pending, floors_percent, judge_family};
+use pending::{Context, Pending, floors_percent, judge_family};
 
 /// What the caller asks for.
 #[derive(Debug, Clone, Default)]
@@ -45,16 +45,17 @@ pub fn compare(base: &Dump, new: &Dump, options: &Options) -> Comparison {
         comparison.exit_code = comparison.decide_exit(options);
         return comparison;
     }
-    let across = !comparison.differences.is_empty();
-    let floors = floors_percent(new);
+    let context = Context {
+        run_noise: gates::noisy_run("base", base).or_else(|| gates::noisy_run("new", new)),
+        order: comparison.order,
+        across: !comparison.differences.is_empty(),
+        floors: floors_percent(new),
+    };
     let mut cells: Vec<Pending> = base
         .cells
         .iter()
         .filter_map(|old| Some((old, new.cells.iter().find(|cell| cell.id == old.id)?)))
-        .map(|(old, fresh)| {
-            let run_noise = gates::noisy_run("base", base).or_else(|| gates::noisy_run("new", new));
-            Pending::new(old, fresh, run_noise, across, &floors, &mut comparison.warnings)
-        })
+        .map(|(old, fresh)| Pending::new(old, fresh, &context, &mut comparison.warnings))
         .collect();
     // Peers cannot fail the comparison, so they do not raise the bar for the engine's own metrics.
     judge_family(&mut cells, true);
@@ -271,7 +272,8 @@ mod tests {
 
     #[test]
     fn what_makes_timings_incomparable_is_refused() {
-        let changes: [(Axis, fn(&mut Dump)); 6] = [
+        type Change = (Axis, fn(&mut Dump));
+        let changes: [Change; 6] = [
             (Axis::Host, |dump| dump.environment.host_fingerprint = "sha256:01".to_owned()),
             (Axis::Kernel, |dump| dump.environment.system.kernel = "7.0".to_owned().into()),
             (Axis::Features, |dump| dump.environment.build.features.push("peers".to_owned())),
@@ -357,6 +359,16 @@ mod tests {
             (goodput.verdict, goodput.reason.as_str()),
             (Verdict::Inconclusive, "new: no deadline")
         );
+    }
+
+    #[test]
+    fn a_metric_that_the_new_dump_no_longer_reports_is_not_lost() {
+        let comparison = run(|dump| {
+            for repetition in &mut dump.cells[0].repetitions {
+                repetition.extra.clear();
+            }
+        });
+        assert_eq!(metric(&comparison, "extra.settle_ns").reason, "new: not reported");
     }
 
     #[test]

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use super::gates;
-use super::record::{CellComparison, MetricComparison};
+use super::record::{CellComparison, MetricComparison, Order};
 use super::verdict::{ALPHA, Judgement, REPETITIONS_MIN, Sampled, Verdict, judge_exact};
 use crate::dump::{
     Better, Cell, Dump, Finite, METRICS, Measured, MetricKind, Series, metric, series,
 };
-use crate::stats;
+use crate::stats::{self, Design};
 
 /// Floor of what a workload adds, unless its file says otherwise.
 pub const EXTRA_FLOOR_PERCENT: f64 = 5.0;
@@ -26,6 +26,22 @@ pub(super) fn floors_percent(dump: &Dump) -> BTreeMap<String, f64> {
         .collect()
 }
 
+/// Fewest pairs for a test of pairs: fewer signs cannot reach the levels that Holm asks for.
+const PAIRS_MIN: usize = 8;
+
+/// What holds for every cell of a comparison.
+#[derive(Debug)]
+pub(super) struct Context {
+    /// Why no timing of these runs is believed.
+    pub(super) run_noise: Option<String>,
+    /// Whether the runs took turns.
+    pub(super) order: Order,
+    /// Whether they differ where they may not, but were allowed to.
+    pub(super) across: bool,
+    /// Floors of the workload file.
+    pub(super) floors: BTreeMap<String, f64>,
+}
+
 /// A cell whose metrics wait for the level that Holm gives them.
 pub(super) struct Pending {
     id: String,
@@ -38,6 +54,7 @@ struct PendingMetric {
     new: Series,
     /// Why a timing verdict cannot be given, found by a gate.
     gate: Option<String>,
+    design: Design,
     p_beyond_floor: f64,
     result: MetricComparison,
 }
@@ -46,26 +63,31 @@ impl Pending {
     pub(super) fn new(
         base: &Cell,
         new: &Cell,
-        run_noise: Option<String>,
-        across: bool,
-        floors: &BTreeMap<String, f64>,
+        context: &Context,
         warnings: &mut Vec<String>,
     ) -> Self {
-        let noise =
-            run_noise.or_else(|| gates::stolen("base", base)).or_else(|| gates::stolen("new", new));
-        let drift = gates::canary_drift_percent(base, new);
+        let surroundings = Surroundings {
+            context,
+            noise: (context.run_noise.clone())
+                .or_else(|| gates::stolen("base", base))
+                .or_else(|| gates::stolen("new", new)),
+            drift: gates::canary_drift_percent(base, new),
+        };
         let (old, mut fresh) = (series(&base.repetitions), series(&new.repetitions));
-        let metrics = in_reading_order(old)
+        let metrics: Vec<PendingMetric> = in_reading_order(old)
             .into_iter()
             .filter_map(|(name, old)| {
-                let fresh = fresh.remove(&name)?;
-                PendingMetric::new(&name, old, fresh, noise.clone(), drift, floors)
+                let lost =
+                    || Series { values: vec![Measured::absent("not reported")], ..old.clone() };
+                let fresh = fresh.remove(&name).unwrap_or_else(lost);
+                PendingMetric::new(&name, old, fresh, &surroundings)
             })
-            .collect::<Vec<_>>();
+            .collect();
         for metric in &metrics {
             metric.warn(&base.id, warnings);
         }
-        Self { id: base.id.clone(), gates: base.peer.is_none() && !across, metrics }
+        let gates = base.peer.is_none() && !context.across;
+        Self { id: base.id.clone(), gates, metrics }
     }
 
     pub(super) fn finish(self) -> CellComparison {
@@ -74,23 +96,28 @@ impl Pending {
     }
 }
 
+/// What holds for every metric of a cell.
+struct Surroundings<'context> {
+    context: &'context Context,
+    /// Why no timing of this cell is believed.
+    noise: Option<String>,
+    /// Change of the canary from base to new.
+    drift: Option<f64>,
+}
+
 impl PendingMetric {
     /// Returns nothing for a metric that is for information, or that neither side has.
-    fn new(
-        name: &str,
-        base: Series,
-        new: Series,
-        noise: Option<String>,
-        drift: Option<f64>,
-        floors: &BTreeMap<String, f64>,
-    ) -> Option<Self> {
+    fn new(name: &str, base: Series, new: Series, around: &Surroundings<'_>) -> Option<Self> {
         let (old, fresh) = (base.present(), new.present());
         if base.better == Better::None || (old.is_empty() && fresh.is_empty()) {
             return None;
         }
         let kind = kind(&base, &new);
+        let (drift, floors) = (around.drift, &around.context.floors);
         let (floor, source) = floor(name, kind, drift, floors);
-        let gate = gate(&base, &new).or(noise).or_else(|| drifted(name, drift, floors));
+        let gate = gate(&base, &new)
+            .or_else(|| around.noise.clone())
+            .or_else(|| drifted(name, drift, floors));
         let median = |values: &[f64], series: &Series| {
             let reason = series.absence().unwrap_or("no value");
             Measured::from_option(stats::median(values).and_then(Finite::new), reason)
@@ -115,7 +142,8 @@ impl PendingMetric {
             p_beyond_floor: Measured::absent("an exact count needs none"),
             canary_drift_percent: Measured::from_option(drift.and_then(Finite::new), "no canary"),
         };
-        let mut pending = Self { base, new, gate, p_beyond_floor: 1.0, result };
+        let design = design(&base, &new, around.context.order);
+        let mut pending = Self { base, new, gate, design, p_beyond_floor: 1.0, result };
         if pending.is_tested() {
             pending.p_beyond_floor = pending.sampled(&old, &fresh).p_beyond_floor();
         }
@@ -162,7 +190,7 @@ impl PendingMetric {
             }
         }
         self.result.level = Measured::number(sentence.level);
-        self.result.p_value = Measured::number(stats::p_two_sided(old, new));
+        self.result.p_value = Measured::number(self.sampled(old, new).p_equal());
         self.result.p_beyond_floor = Measured::number(self.p_beyond_floor);
         match &self.gate {
             Some(reason) => Judgement::inconclusive(reason.clone()),
@@ -172,7 +200,7 @@ impl PendingMetric {
 
     fn sampled<'series>(&self, base: &'series [f64], new: &'series [f64]) -> Sampled<'series> {
         let floor_percent = self.result.floor_percent.get();
-        Sampled { base, new, better: self.result.better, floor_percent }
+        Sampled { base, new, design: self.design, better: self.result.better, floor_percent }
     }
 
     /// An exact count that wavers is not exact: say so.
@@ -194,6 +222,16 @@ fn kind(base: &Series, new: &Series) -> MetricKind {
         series.kind == MetricKind::Exact && values.windows(2).all(|pair| pair[0] == pair[1])
     };
     if steady(base) && steady(new) { MetricKind::Exact } else { MetricKind::Sampled }
+}
+
+/// Repetitions are pairs when the runs took turns and each has its partner.
+fn design(base: &Series, new: &Series, order: Order) -> Design {
+    let whole = |series: &Series| series.absence().is_none() && series.values.len() >= PAIRS_MIN;
+    let paired = order == Order::Interleaved
+        && whole(base)
+        && whole(new)
+        && base.values.len() == new.values.len();
+    if paired { Design::Paired } else { Design::Unpaired }
 }
 
 /// Returns why these two series cannot give a verdict on a timing.

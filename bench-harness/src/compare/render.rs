@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{CellComparison, Comparison, MetricComparison, Order, Outcome, Side, Verdict};
 use crate::dump::Measured;
-use crate::text::{Align, Field, Grid, Paint, Tone, quantity, signed_percent};
+use crate::text::{Align, Field, Grid, Paint, Tone, quantity, signed, signed_percent};
 
 const HEADINGS: [&str; 6] = ["cell", "metric", "base", "new", "change [interval]", "verdict"];
 
@@ -158,7 +158,7 @@ fn change(metric: &MetricComparison) -> String {
     let ends = (metric.ci_low_percent.get(), metric.ci_high_percent.get());
     match (metric.kind, ends) {
         (crate::dump::MetricKind::Sampled, (Some(low), Some(high))) => {
-            format!("{shift_shown} [{low:+.1}, {high:+.1}]")
+            format!("{shift_shown} [{}, {}]", signed(low), signed(high))
         }
         _ => shift_shown,
     }

@@ -101,14 +101,26 @@ fn whole(number: f64) -> u64 {
 
 /// Compares many simulated pairs and counts those of which `is` holds.
 fn count(setting: Setting, is: impl Fn(&Comparison) -> bool) -> u64 {
+    count_of(setting, |_| {}, is)
+}
+
+/// The same, of dumps with less in them.
+fn count_of(setting: Setting, reduce: impl Fn(&mut Dump), is: impl Fn(&Comparison) -> bool) -> u64 {
     let mut random = Random(20_260_101);
     let mut template = sample::dump(setting.n_repetitions);
     template.cells.truncate(1);
     let mut holds = 0;
     for _ in 0..RUNS {
         let [old, fresh] = hosts(&mut random, setting);
-        let base = simulated(&mut random, &template, &old, 1.0);
-        let new = simulated(&mut random, &template, &fresh, setting.slower);
+        let mut base = simulated(&mut random, &template, &old, 1.0);
+        let mut new = simulated(&mut random, &template, &fresh, setting.slower);
+        reduce(&mut base);
+        reduce(&mut new);
+        if setting.order == Order::Interleaved {
+            new.run.id = "new".to_owned();
+            new.run.interleaved_with = Some(base.run.id.clone());
+            base.run.interleaved_with = Some(new.run.id.clone());
+        }
         holds += u64::from(is(&compare(&base, &new, &Options::default())));
     }
     holds
@@ -149,11 +161,36 @@ fn is_throughput_regressed(comparison: &Comparison) -> bool {
     comparison.exit_code == 5 && verdict_of(comparison, "throughput_per_s") == Verdict::Regressed
 }
 
+/// Leaves throughput alone in the dump: the recorded trace had one metric, too.
+fn with_one_metric(dump: &mut Dump) {
+    for repetition in &mut dump.cells[0].repetitions {
+        repetition.latency.response = crate::dump::Latency::absent("not looked at");
+        repetition.per_op = crate::dump::MeasuredMap::default();
+    }
+}
+
 #[test]
 fn five_percent_slower_is_found_in_at_least_90_percent_of_interleaved_tens() {
     let setting = Setting { n_repetitions: 10, slower: 1.05, order: Interleaved, level_moves: 0.0 };
-    let found = count(setting, is_throughput_regressed);
+    let found = count_of(setting, with_one_metric, is_throughput_regressed);
     assert!(found * 100 >= 90 * RUNS, "{found} of {RUNS}");
+}
+
+#[test]
+fn holms_price_for_five_metrics_is_small() {
+    let setting = Setting { n_repetitions: 10, slower: 1.05, order: Interleaved, level_moves: 0.0 };
+    let found = count(setting, is_throughput_regressed);
+    assert!(found * 100 >= 80 * RUNS, "{found} of {RUNS}");
+}
+
+#[test]
+fn runs_one_after_the_other_find_less_and_then_do_not_decide() {
+    let setting = Setting { n_repetitions: 10, slower: 1.05, order: Sequential, level_moves: 0.0 };
+    let found = count_of(setting, with_one_metric, is_throughput_regressed);
+    let undecided =
+        count_of(setting, with_one_metric, |comparison| comparison.counts.inconclusive == 1);
+    assert!(found * 100 >= 60 * RUNS, "{found} of {RUNS}");
+    assert_eq!(found + undecided, RUNS);
 }
 
 #[test]

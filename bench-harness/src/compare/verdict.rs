@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dump::Better;
-use crate::stats::{self, Shift};
+use crate::stats::{self, Design, Samples, Shift};
 
 /// Chance of any false alarm in a comparison, over all its metrics, before the floors.
 pub const ALPHA: f64 = 0.05;
@@ -72,6 +72,8 @@ pub(super) struct Sampled<'series> {
     pub(super) base: &'series [f64],
     /// One value per repetition of the new build.
     pub(super) new: &'series [f64],
+    /// Whether the repetitions were run in pairs.
+    pub(super) design: Design,
     /// Which direction is good.
     pub(super) better: Better,
     /// The least relative change worth a verdict, in percent.
@@ -79,9 +81,18 @@ pub(super) struct Sampled<'series> {
 }
 
 impl Sampled<'_> {
+    fn samples(&self) -> Option<Samples<'_>> {
+        Samples::new(self.base, self.new, self.design)
+    }
+
+    /// Returns the p value of "not equal".
+    pub(super) fn p_equal(&self) -> f64 {
+        self.samples().map_or(1.0, |samples| samples.p_equal())
+    }
+
     /// Returns the p value of "beyond the floor", on which Holm's correction stands.
     pub(super) fn p_beyond_floor(&self) -> f64 {
-        stats::p_beyond(self.base, self.new, self.floor_percent / 100.0)
+        self.samples().map_or(1.0, |samples| samples.p_beyond(self.floor_percent / 100.0))
     }
 
     /// Judges at the level that Holm gives this metric.
@@ -111,7 +122,7 @@ impl Sampled<'_> {
     }
 
     fn shift(&self, level: f64) -> Option<Shift> {
-        stats::relative_shift(self.base, self.new, level)
+        Some(self.samples()?.shift(level))
     }
 
     fn beyond_floor(&self, shift: &Shift) -> Option<Verdict> {
@@ -176,9 +187,15 @@ mod tests {
 
     fn judge(factor: f64, better: Better, floor_percent: f64, n: usize) -> Judgement {
         let new = BASE.map(|value| value * factor);
-        Sampled { base: &BASE[..n], new: &new[..n], better, floor_percent }
-            .judge(0.001, 0.05)
-            .judgement
+        Sampled {
+            base: &BASE[..n],
+            new: &new[..n],
+            design: Design::Unpaired,
+            better,
+            floor_percent,
+        }
+        .judge(0.001, 0.05)
+        .judgement
     }
 
     #[test]
@@ -214,7 +231,13 @@ mod tests {
     #[test]
     fn a_shift_without_significance_is_no_verdict() {
         let new = BASE.map(|value| value * 1.5);
-        let sampled = Sampled { base: &BASE, new: &new, better: Better::Lower, floor_percent: 2.0 };
+        let sampled = Sampled {
+            base: &BASE,
+            new: &new,
+            design: Design::Unpaired,
+            better: Better::Lower,
+            floor_percent: 2.0,
+        };
         assert_eq!(sampled.judge(0.06, 0.05).judgement.verdict, Verdict::Inconclusive);
     }
 
@@ -223,6 +246,7 @@ mod tests {
         let sampled = Sampled {
             base: &BASE[..4],
             new: &[200.0; 4],
+            design: Design::Unpaired,
             better: Better::Lower,
             floor_percent: 2.0,
         };
@@ -249,6 +273,7 @@ mod tests {
         let sampled = |new: &'static [f64]| Sampled {
             base: &[0.0; 5],
             new,
+            design: Design::Unpaired,
             better: Better::Lower,
             floor_percent: 2.0,
         };

@@ -7,11 +7,14 @@
 const EXACT_TOTAL_MAX: usize = 64;
 
 /// Returns the two-sided p value that both samples come from one distribution; 1 when a sample is empty.
-pub fn p_two_sided(base: &[f64], new: &[f64]) -> f64 {
+pub(super) fn p_two_sided(base: &[f64], new: &[f64]) -> f64 {
     if base.is_empty() || new.is_empty() {
         return 1.0;
     }
     let (double_ranks, tie_sizes) = double_ranks(base, new);
+    if tie_sizes.len() == 1 {
+        return 1.0;
+    }
     let observed: usize = double_ranks[..base.len()].iter().sum();
     if double_ranks.len() > EXACT_TOTAL_MAX {
         approximate(base.len(), new.len(), observed, &tie_sizes)
@@ -34,7 +37,7 @@ fn exact_without_ties(n: usize, m: usize, double_rank_sum: usize) -> f64 {
 /// Returns the rank `k`, from 1, so that the `k`-th smallest and `k`-th largest of the `n m` pairwise
 /// differences bound the shift with confidence of at least `1 - alpha`; `None` when the samples are too
 /// small for that confidence.
-pub fn critical_rank(n: usize, m: usize, alpha: f64) -> Option<usize> {
+pub(super) fn critical_rank(n: usize, m: usize, alpha: f64) -> Option<usize> {
     if n == 0 || m == 0 {
         return None;
     }
@@ -147,7 +150,7 @@ pub(crate) fn count_to_f64(count: usize) -> f64 {
     clippy::cast_sign_loss,
     reason = "clamped at zero, and far below 2^52 for any number of repetitions"
 )]
-fn floor_to_count(number: f64) -> usize {
+pub(super) fn floor_to_count(number: f64) -> usize {
     number.max(0.0).floor() as usize
 }
 

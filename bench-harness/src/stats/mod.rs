@@ -7,11 +7,11 @@ mod hodges_lehmann;
 mod holm;
 mod mann_whitney;
 mod median;
+mod signed_rank;
 
-pub use hodges_lehmann::{Shift, p_beyond, relative_shift};
+pub use hodges_lehmann::{Design, Samples, Shift};
 pub use holm::levels as holm_levels;
 pub(crate) use mann_whitney::count_to_f64;
-pub use mann_whitney::{critical_rank, p_two_sided};
 pub use median::{median, median_ci95};
 
 /// Returns the standard normal's quantile (Acklam's approximation, relative error below 1.2e-9).

@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::dump::{
-    Cell, Dump, LimitKind, LoopKind, METRICS, Measured, Repetition, RunStatus, StageStats, Summary,
-    to_f64,
+    Cell, Dump, LimitKind, LoopKind, METRICS, Measured, MetricKind, Repetition, RunStatus, Summary,
 };
-use crate::stats;
-use crate::text::{Align, Field, Grid, Paint, Tone, duration, quantity, significant};
+use crate::text::{Align, Field, Grid, Paint, Tone, quantity, significant};
+
+mod inside;
+
+use inside::{shards, stages};
 
 /// Returns the table of a dump.
 pub fn render(dump: &Dump, paint: Paint) -> String {
@@ -116,9 +118,7 @@ fn block(group: &Group<'_>, paint: Paint) -> String {
         line_to(&mut text, " closed loop: service time, not a response-time measurement");
     }
     text.push_str(&metrics(group).render(paint));
-    for cell in &group.cells {
-        text.push_str(&requests(cell, paint));
-    }
+    text.push_str(&requests(&group.cells).render(paint));
     if let Some(ours) = group.ours() {
         text.push_str(&stages(ours).render(paint));
         text.push_str(&shards(ours).render(paint));
@@ -184,12 +184,13 @@ fn names(group: &Group<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Turns `response_p99_ns` into `response p99`: the unit stands beside the number.
+/// Turns `response_p999_ns` into `response p99.9`: the unit stands beside the number.
 fn label(name: &str) -> String {
     let name =
         name.strip_suffix("_per_op").map_or_else(|| name.to_owned(), |name| format!("{name}/op"));
     let name = name.strip_suffix("_per_s").map_or_else(|| name.clone(), |name| format!("{name}/s"));
-    let name = name.replace("_ns/op", "/op");
+    let name =
+        name.replace("_ns/op", "/op").replace("_p9999_", "_p99.99_").replace("_p999_", "_p99.9_");
     name.strip_suffix("_ns").unwrap_or(&name).replace('_', " ")
 }
 
@@ -208,15 +209,30 @@ fn value_fields(cell: &Cell, name: &str, summary: &Summary, ours: Option<&Summar
 }
 
 fn interval(name: &str, summary: &Summary) -> String {
+    if summary.kind == MetricKind::Exact {
+        return "exact".to_owned();
+    }
     match (summary.ci95_low.get(), summary.ci95_high.get()) {
         (Some(low), Some(high)) => format!("{}..{}", quantity(name, low), quantity(name, high)),
         _ => String::new(),
     }
 }
 
-/// What became of the requests over all repetitions: nothing when all went well.
-fn requests(cell: &Cell, paint: Paint) -> String {
-    let name = cell.peer.as_deref().unwrap_or("requests");
+/// What became of the requests, one row per implementation.
+fn requests(cells: &[&Cell]) -> Grid {
+    let mut grid = Grid::new([Align::Left, Align::Left]);
+    for cell in cells {
+        let name = cell.peer.as_deref().unwrap_or("requests");
+        grid.row(vec![name.into(), outcomes(cell).into()]);
+        for reason in &cell.invalid_reasons {
+            grid.row(vec![Field::toned("INVALID", Tone::Bad), Field::toned(reason, Tone::Bad)]);
+        }
+    }
+    grid
+}
+
+/// Counts over all repetitions; the first three are always said, the rest when they happened.
+fn outcomes(cell: &Cell) -> String {
     let total = |part: fn(&Repetition) -> u64| -> u64 {
         cell.repetitions.iter().map(part).fold(0, u64::saturating_add)
     };
@@ -231,118 +247,9 @@ fn requests(cell: &Cell, paint: Paint) -> String {
         ("dropped", total(|repetition| repetition.ops.dropped)),
         ("in flight at end", total(|repetition| repetition.ops.in_flight_at_end)),
     ];
-    let shown: Vec<String> = parts
-        .iter()
-        .enumerate()
-        // The first three are always said; the rest when they happened.
-        .filter(|(part_idx, (_, count))| *part_idx < 3 || *count > 0)
-        .map(|(_, (what, count))| format!("{} {what}", crate::dump::grouped(*count)))
-        .collect();
-    let mut grid = Grid::new([Align::Left, Align::Left]);
-    grid.row(vec![name.into(), shown.join(", ").into()]);
-    for reason in &cell.invalid_reasons {
-        grid.row(vec![Field::toned("INVALID", Tone::Bad), Field::toned(reason, Tone::Bad)]);
-    }
-    grid.render(paint)
-}
-
-/// One row per stage, medians over the repetitions.
-fn stages(cell: &Cell) -> Grid {
-    const HEADINGS: [&str; 9] = [
-        "stage",
-        "items",
-        "per batch",
-        "wait p50",
-        "wait p99",
-        "run p50",
-        "shared",
-        "shed",
-        "sealed",
-    ];
-    let mut grid =
-        Grid::new([[Align::Left].as_slice(), &[Align::Right; 7], &[Align::Left]].concat());
-    let mut names: Vec<&String> =
-        cell.repetitions.iter().flat_map(|repetition| repetition.stages.keys()).collect();
-    names.sort();
-    names.dedup();
-    if names.is_empty() {
-        return grid;
-    }
-    grid.row(HEADINGS.map(|heading| Field::toned(heading, Tone::Head)).to_vec());
-    for name in names {
-        let of: Vec<&StageStats> =
-            cell.repetitions.iter().filter_map(|repetition| repetition.stages.get(name)).collect();
-        let sum = |part: fn(&StageStats) -> u64| of.iter().map(|stage| part(stage)).sum::<u64>();
-        let time = |part: fn(&StageStats) -> &Measured<u64>| {
-            let values = of.iter().filter_map(|stage| part(stage).value().map(|ns| to_f64(*ns)));
-            middle(values).map_or_else(|| "n/a".to_owned(), duration)
-        };
-        let per_batch = middle(of.iter().filter_map(|stage| stage.items_per_batch_mean.get()));
-        grid.row(vec![
-            name.as_str().into(),
-            crate::dump::grouped(sum(|stage| stage.items)).into(),
-            per_batch.map_or_else(|| "n/a".to_owned(), significant).into(),
-            time(|stage| &stage.wait_p50_ns).into(),
-            time(|stage| &stage.wait_p99_ns).into(),
-            time(|stage| &stage.run_p50_ns).into(),
-            crate::dump::grouped(sum(|stage| stage.deduplicated)).into(),
-            crate::dump::grouped(sum(|stage| stage.shed)).into(),
-            seals(&of).into(),
-        ]);
-    }
-    grid
-}
-
-/// Shares of the reasons that sealed batches, where there were any.
-fn seals(stages: &[&StageStats]) -> String {
-    let batches: u64 = stages.iter().map(|stage| stage.batches).sum();
-    let share = |name: &str, part: fn(&StageStats) -> u64| {
-        let sealed: u64 = stages.iter().map(|stage| part(stage)).sum();
-        let percent = to_f64(sealed) * 100.0 / to_f64(batches.max(1));
-        (sealed > 0).then(|| format!("{name} {percent:.0} %"))
-    };
-    let shares = [
-        share("full", |stage| stage.sealed.full),
-        share("idle", |stage| stage.sealed.idle),
-        share("lingered", |stage| stage.sealed.lingered),
-        share("closing", |stage| stage.sealed.closing),
-    ];
-    shares.into_iter().flatten().collect::<Vec<_>>().join(", ")
-}
-
-/// One row per shard, medians over the repetitions.
-fn shards(cell: &Cell) -> Grid {
-    let mut grid = Grid::new([[Align::Left].as_slice(), &[Align::Right; 4]].concat());
-    let Some(first) = cell.repetitions.iter().find(|repetition| !repetition.shards.is_empty())
-    else {
-        return grid;
-    };
-    let headings = ["shard", "share", "busy", "p99", "longest stall"];
-    grid.row(headings.map(|heading| Field::toned(heading, Tone::Head)).to_vec());
-    let total: u64 = cell.repetitions.iter().map(|repetition| repetition.ops.completed).sum();
-    for shard in first.shards.iter().map(|shard| shard.shard) {
-        let of = || {
-            let all = cell.repetitions.iter().flat_map(|repetition| &repetition.shards);
-            all.filter(move |stats| stats.shard == shard)
-        };
-        let share = to_f64(of().map(|stats| stats.ops).sum()) * 100.0 / to_f64(total.max(1));
-        let busy = middle(of().filter_map(|stats| stats.busy_percent.get()));
-        let p99 = middle(of().filter_map(|stats| stats.p99_ns.value().map(|ns| to_f64(*ns))));
-        let stall = of().filter_map(|stats| stats.longest_stall_ns.value().copied()).max();
-        let or_none = |text: Option<String>| Field::from(text.unwrap_or_else(|| "n/a".to_owned()));
-        grid.row(vec![
-            format!("{shard}").into(),
-            format!("{share:.1} %").into(),
-            or_none(busy.map(|percent| format!("{percent:.0} %"))),
-            or_none(p99.map(duration)),
-            or_none(stall.map(|ns| duration(to_f64(ns)))),
-        ]);
-    }
-    grid
-}
-
-fn middle(values: impl Iterator<Item = f64>) -> Option<f64> {
-    stats::median(&values.collect::<Vec<_>>())
+    let shown = parts.iter().enumerate().filter(|(idx, (_, count))| *idx < 3 || *count > 0);
+    let shown = shown.map(|(_, (what, count))| format!("{} {what}", crate::dump::grouped(*count)));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// Limits, canary and warnings.
