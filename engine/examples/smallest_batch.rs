@@ -1,5 +1,7 @@
 //! The smallest batch: a hundred requests, one downstream call.
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;

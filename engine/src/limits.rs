@@ -70,9 +70,13 @@ impl Default for Limits {
 /// executor (design rule 2).
 pub(crate) const WAIT_CAP: Duration = Duration::from_millis(10);
 
-/// The longest wait of a shard that has nothing at all to do; the same fence, dearer than it is
-/// worth at 10 ms.
+/// The longest wait of a shard that has had nothing at all to do for [`IDLE_AFTER`]; the same
+/// fence, dearer than it is worth at 10 ms.
 pub(crate) const IDLE_CAP: Duration = Duration::from_millis(200);
+
+/// How long after its last work a shard still waits under the short cap. With nothing live here
+/// the next request may be on its way all the same, and its wake is as easily lost as any.
+pub(crate) const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 /// A poll longer than this is counted with its spawn site.
 pub(crate) const LONG_POLL: Duration = Duration::from_millis(1);

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use crate::limits::PARCELS_PER_TURN;
 use crate::runtime::ShardId;
 use crate::runtime::core::Core;
+use crate::runtime::guard::contain;
 use crate::runtime::lane::{Envelope, Parcel};
 
 /// One other shard, as seen from this one.
@@ -153,10 +154,17 @@ impl Mesh {
             let peer = &self.peers[peer.index()];
             peer.gone.set(true);
             peer.outstanding.set(0);
-            peer.incoming.borrow_mut().clear();
-            peer.held.borrow_mut().take();
+            let lost = (peer.incoming.take(), peer.held.take());
+            // Values of the user's travelled in them.
+            contain(|| drop(lost));
         }
         gone
+    }
+
+    /// The other shards that have ended.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = ShardId> + '_ {
+        let ended = |(idx, peer): (usize, &Peer)| peer.gone.get().then(|| ShardId::new(idx));
+        self.peers.iter().enumerate().filter_map(ended)
     }
 
     /// Whether every lane has said its last word, from the other side.

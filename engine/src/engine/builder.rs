@@ -84,6 +84,7 @@ pub struct Builder {
     idle: IdlePolicy,
     limits: Limits,
     preempt: Option<Duration>,
+    wait_cap: Option<Duration>,
     seed: u64,
     recording: bool,
     stages: Vec<Declared>,
@@ -111,6 +112,7 @@ impl Builder {
             idle: IdlePolicy::Park,
             limits: Limits::default(),
             preempt: None,
+            wait_cap: None,
             seed: fastrand::u64(..),
             recording: false,
             stages: Vec::new(),
@@ -170,6 +172,14 @@ impl Builder {
     #[doc(hidden)]
     pub fn preempt_timer(&mut self, preempt: Duration) -> &mut Self {
         self.preempt = Some(preempt);
+        self
+    }
+
+    /// Takes down the fence that bounds a wrong sleep of the executor underneath. Only for the
+    /// test that shows what the fence is for.
+    #[doc(hidden)]
+    pub fn without_wait_cap(&mut self) -> &mut Self {
+        self.wait_cap = Some(Duration::from_secs(10));
         self
     }
 
@@ -343,6 +353,7 @@ impl Builder {
                 cpu: host.shards[idx],
                 idle: self.idle,
                 preempt: self.preempt,
+                wait_cap: self.wait_cap,
                 limits: self.limits.clone(),
                 hash_seed: self.seed,
                 clock: clock.clone(),

@@ -1,5 +1,6 @@
 //! The engine as any thread sees it.
 
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use crate::error::{RequestError, SubmitError};
 use crate::metrics::ShardSnapshot;
 use crate::runtime::clock::Clock;
+use crate::runtime::guard::contain;
 use crate::runtime::shared::inbox::Refused;
 use crate::runtime::shared::published::Published;
 use crate::runtime::shared::{Control, Message, Outside, RequestInfo};
@@ -75,11 +77,12 @@ impl Handle {
         F::Output: Send + 'static,
     {
         let (sender, receiver) = oneshot::channel();
+        let site = Location::caller();
         let job = Box::new(move || {
-            let request = task::spawn(options, async move { start().await });
+            let request = task::spawn_from(site, options, async move { start().await });
             task::forward(request, move |result| {
-                // Nobody waits any more: the reply is not wanted.
-                let _ = sender.send(result);
+                // Where nobody waits any more the reply is dropped here, and that is user code.
+                contain(|| drop(sender.send(result)));
             });
         });
         match self.outsides[shard].inbox().submit(Message::Submit(job)) {

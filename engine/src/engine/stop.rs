@@ -134,6 +134,8 @@ impl Engine {
         let late = self.shards().filter(starting).collect();
         self.command(Phase::Gone);
         let _stuck = self.join();
+        // Those that a stage made before another one's factory failed.
+        let _busy = self.bridges.join(self.limits.bridge_join);
         late
     }
 

@@ -114,6 +114,10 @@ impl<T> Contained<T> {
         Self(Some(value))
     }
 
+    pub(crate) fn get(&self) -> &T {
+        self.0.as_ref().expect("taken by value only")
+    }
+
     pub(crate) fn into_inner(mut self) -> T {
         self.0.take().expect("taken once, by value")
     }

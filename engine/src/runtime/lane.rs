@@ -96,6 +96,16 @@ impl Outbox {
         by_shard[to.index()] = envelopes;
     }
 
+    /// Takes back a request that has not left yet.
+    pub(crate) fn withdraw_request(&self, to: ShardId, token: u64) -> Option<Envelope> {
+        let mut by_shard = self.by_shard.borrow_mut();
+        let waiting = &mut by_shard[to.index()];
+        let is_it = |envelope: &Envelope| matches!(envelope, Envelope::Request { token: other, .. } if *other == token);
+        // What is given up is mostly young.
+        let idx = waiting.iter().rposition(is_it)?;
+        Some(waiting.remove(idx))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.by_shard.borrow().iter().all(Vec::is_empty)
     }

@@ -63,7 +63,6 @@ impl Shard {
             }
             Control::PeerGone => {
                 for peer in self.mesh.newly_gone() {
-                    drop(self.core.outbox().take(peer));
                     self.tasks.lose_peer(peer);
                     for stage in self.stages().iter() {
                         stage.lose_peer(peer);

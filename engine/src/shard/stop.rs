@@ -54,7 +54,11 @@ impl Shard {
             Phase::Draining => Phase::Draining,
             Phase::Cancelled if self.is_drained() => Phase::Cancelled,
             Phase::Ended if self.mesh.all_ended() && self.core.outbox().is_empty() => Phase::Ended,
-            Phase::Gone => return true,
+            Phase::Gone => {
+                // Barriers do not wait for a shard that will not come.
+                self.shown.board.reach(self.id().index(), Phase::Gone);
+                return true;
+            }
             _ => return false,
         };
         if reached != self.shown.board.line(self.id().index()) {

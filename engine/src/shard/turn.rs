@@ -19,6 +19,7 @@ use super::intake::Taken;
 use super::stopwatch::Stopwatch;
 use crate::limits::PUBLISH_EVERY;
 use crate::runtime::Time;
+use crate::runtime::guard::contain;
 use crate::runtime::hosted::{Next, TurnRecord};
 use crate::runtime::lane::Envelope;
 use crate::runtime::ready::Runnable;
@@ -112,9 +113,15 @@ impl Shard {
         }
         // Batches were put before whatever was ready; settling may have added behind.
         let mut watch = Stopwatch::new(self.core.now());
-        for _ in 0..self.core.take_sealed() {
+        let n_sealed = self.core.take_sealed();
+        for _ in 0..n_sealed {
             let Some(batch) = ready.pop() else { break };
             self.poll(batch, &mut watch);
+        }
+        // A batch that ran may have called another stage, or given its permit back to a queue
+        // that had to wait for it: no stage has been asked since.
+        if n_sealed > 0 && stages.iter().any(|stage| stage.has_queued()) {
+            ask_again = Time::ZERO;
         }
         watch.close(self.core.half(), &self.metrics);
         for stage in stages.iter() {
@@ -147,6 +154,11 @@ impl Shard {
                 self.metrics.parcels_sent.add(1);
                 sent = true;
             }
+        }
+        for peer in self.mesh.gone() {
+            // Replies to whoever has gone, and what was posted before that was known.
+            let undeliverable = self.core.outbox().take(peer);
+            contain(|| drop(undeliverable));
         }
         sent | self.answer_to_self()
     }

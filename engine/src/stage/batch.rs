@@ -15,6 +15,7 @@ use super::queue::Waiters;
 use super::slots::{Reply, SlotKey, StageCore};
 use crate::error::CallError;
 use crate::runtime::Time;
+use crate::runtime::guard::contain;
 use crate::runtime::wheel::TimerId;
 
 /// Why a batch's run was cut off.
@@ -41,7 +42,10 @@ pub(super) struct Flight<S: Stage> {
     pub(super) entries: Vec<Entry<S>>,
     pub(super) class: Rc<S::Class>,
     pub(super) deadline: Time,
+    /// When it was sealed, in the turn's time: what permits learn from.
     pub(super) sent: Time,
+    /// When it was sealed, to the nanosecond: what the metrics tell.
+    pub(super) sealed_at: Time,
     pub(super) unsettled: Cell<usize>,
     pub(super) cut: Cell<Option<Cut>>,
     pub(super) task: RefCell<Option<Waker>>,
@@ -74,7 +78,10 @@ impl<S: Stage> Flight<S> {
         self.stage.forget(entry.hash, Place::InFlight(self.key, idx));
         let Waiters { first, more } = entry.waiters.take();
         for slot in more {
-            self.stage.settle(slot, reply.clone());
+            // Cloning is user code: if it panics this waiter is told so, and the others go on.
+            let mut copy = Err(CallError::Panicked);
+            contain(|| copy = reply.clone());
+            self.stage.settle(slot, copy);
         }
         match first {
             Some(slot) => self.stage.settle(slot, reply),

@@ -100,6 +100,7 @@ impl<S: Stage> StageCore<S> {
             self.settle_unsent(queued);
         }
         if sealed.is_empty() {
+            contain(|| drop(sealed));
             return;
         }
         let flight = self.fly(sealed);
@@ -141,11 +142,11 @@ impl<S: Stage> StageCore<S> {
     }
 
     fn settle_unsent(&self, queued: Queued<S>) {
-        let Queued { waiters, item, .. } = queued;
+        let Queued { waiters, item, key, .. } = queued;
         for slot in waiters.first.into_iter().chain(waiters.more) {
             self.settle(slot, Err(CallError::Expired(Outcome::NotSent)));
         }
-        contain(|| drop(item));
+        contain(|| drop((item, key)));
     }
 
     /// Makes a flight of what was sealed.
@@ -158,6 +159,8 @@ impl<S: Stage> StageCore<S> {
         for (place, queued) in sealed.items {
             deadline = deadline.max(queued.deadline);
             waits.note(queued.admitted, &self.metrics);
+            // Only a queued item needs its key at hand; its drop is user code.
+            contain(|| drop(queued.key));
             if let Some(hash) = queued.hash {
                 places.push((hash, place, entries.len()));
             }
@@ -181,6 +184,7 @@ impl<S: Stage> StageCore<S> {
                 class: sealed.class,
                 deadline,
                 sent: now,
+                sealed_at: self.core.half().now(),
                 unsettled,
                 cut: None.into(),
                 task: None.into(),
@@ -220,7 +224,7 @@ impl<S: Stage> StageCore<S> {
         let ran = self.core.half().now().since(flight.sent);
         self.metrics.book_permits(now, self.permits.borrow().out());
         self.permits.borrow_mut().give_back(now, ran);
-        self.metrics.run_ns.record(ran);
+        self.metrics.run_ns.record(self.core.half().now().since(flight.sealed_at));
         let error = match ended {
             Ended::Returned(Ok(())) => CallError::Missing,
             Ended::Returned(Err(error)) => CallError::Batch(Arc::new(error)),

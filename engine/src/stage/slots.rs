@@ -147,7 +147,9 @@ impl<S: Stage> StageCore<S> {
                 return self.attach(place, waiter, deadline);
             }
         }
-        let (lane, weight) = (self.lane_of(&item), S::weight(&item));
+        // The weight first: user code that panics must not leave an open lane behind.
+        let weight = S::weight(&item);
+        let lane = self.lane_of(&item);
         let slot = self.new_slot(waiter, Standing::Here(ItemKey::null()));
         let new = NewItem {
             item,

@@ -18,8 +18,8 @@ mod source;
 
 pub(crate) use records::Tasks;
 pub use remote::{Remote, on_shard};
-pub(crate) use request::forward;
 pub use request::{Request, RequestOptions, spawn};
+pub(crate) use request::{forward, spawn_from};
 pub use scope::{Scope, scope, this_shard};
 pub use sleep::{Sleep, YieldNow, now, sleep, yield_now};
 pub use source::add_source;

@@ -19,6 +19,7 @@ use super::request::{forward, spawn_at};
 use crate::error::RequestError;
 use crate::runtime::ShardId;
 use crate::runtime::core;
+use crate::runtime::guard::contain;
 use crate::runtime::lane::Envelope;
 
 new_key_type! { struct RemoteKey; }
@@ -147,6 +148,9 @@ impl Tasks {
         let waker = {
             let mut awaited = self.remote.awaited.borrow_mut();
             let Some(slot) = awaited.get_mut(key).filter(|slot| slot.reply.is_none()) else {
+                drop(awaited);
+                // A value of the user's that nobody awaits any more.
+                contain(|| drop(reply));
                 return;
             };
             slot.reply = Some(reply);
@@ -186,9 +190,17 @@ impl<T> Drop for Remote<T> {
     fn drop(&mut self) {
         let Some(key) = self.key.take() else { return };
         let Some(slot) = self.tasks.remote.awaited.borrow_mut().remove(key) else { return };
-        if slot.reply.is_none() {
-            let token = key.data().as_ffi();
-            self.tasks.core.outbox().post(slot.to, Envelope::RequestCancel { token });
+        if slot.reply.is_some() {
+            contain(|| drop(slot));
+            return;
+        }
+        let (token, outbox) = (key.data().as_ffi(), self.tasks.core.outbox());
+        // One that still waits for credit has not left: a cancel would overtake it.
+        match outbox.withdraw_request(slot.to, token) {
+            Some(request) => {
+                contain(|| drop(request));
+            }
+            None => outbox.post(slot.to, Envelope::RequestCancel { token }),
         }
     }
 }

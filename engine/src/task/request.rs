@@ -89,9 +89,22 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
+    spawn_from(Location::caller(), options, future)
+}
+
+/// Starts a request on behalf of `site`, which may stand on another thread.
+pub(crate) fn spawn_from<F>(
+    site: &'static Location<'static>,
+    options: RequestOptions,
+    future: F,
+) -> Request<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
     let tasks = Tasks::current();
     let deadline = options.within.map_or(Time::NEVER, |within| tasks.core.now().after(within));
-    spawn_at(&tasks, deadline, 0, Location::caller(), Origin::Here, future)
+    spawn_at(&tasks, deadline, 0, site, Origin::Here, future)
 }
 
 /// Starts a request with a deadline fixed elsewhere.

@@ -23,7 +23,7 @@ use pin_project_lite::pin_project;
 use super::records::Tasks;
 use crate::error::UnitError;
 use crate::runtime::core;
-use crate::runtime::guard::{Guarded, Panicked};
+use crate::runtime::guard::{Contained, Guarded, Panicked};
 
 /// Names a unit of work within its request: a word, a number, or both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,7 +140,8 @@ pub(super) trait AnyUnit {
 
 struct UnitState<T, E> {
     core: UnitCore,
-    result: RefCell<Option<Result<T, UnitError<E>>>>,
+    /// Contained: whoever lets go of the unit last drops a value of the user's.
+    result: RefCell<Option<Contained<Result<T, UnitError<E>>>>>,
 }
 
 impl<T: 'static, E: 'static> AnyUnit for UnitState<T, E> {
@@ -261,7 +262,7 @@ where
 /// Stores the result, cancels the children of a unit that gave no value, wakes who awaits it.
 fn end<T, E>(state: &Rc<UnitState<T, E>>, result: Result<T, UnitError<E>>) {
     let failed = result.is_err();
-    *state.result.borrow_mut() = Some(result);
+    *state.result.borrow_mut() = Some(Contained::new(result));
     let UnitCore { request, id, .. } = state.core;
     let tasks = Tasks::current();
     let (children, last) = tasks
@@ -301,11 +302,12 @@ impl<T: Clone + 'static, E: 'static> Future for Unit<T, E> {
         if done {
             self.stop_waiting();
             let result = state.result.borrow();
-            return Poll::Ready(result.as_ref().expect("looked at just before").clone());
+            return Poll::Ready(result.as_ref().expect("looked at just before").get().clone());
         }
         if self.waiting.is_none() {
-            let waiter = core::current().context().unit;
-            if waiter != 0 {
+            let core::Context { request, unit: waiter, .. } = core::current().context();
+            // Another request's units are not in this graph: nothing here can wait for them.
+            if waiter != 0 && request == state.core.request {
                 if let Some(path) = wait_for(&state.core, waiter) {
                     return Poll::Ready(Err(UnitError::Cycle(path)));
                 }

@@ -9,12 +9,12 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
 
-use crate::limits::{IDLE_CAP, WAIT_CAP};
+use crate::limits::{IDLE_AFTER, IDLE_CAP, WAIT_CAP};
 use crate::runtime::hosted::{Hosted, Next, Seen};
 use crate::runtime::shared::inbox::Watch;
 use crate::runtime::{Time, nanos};
@@ -24,6 +24,68 @@ const LOOK_TIMER: Duration = Duration::from_nanos(400);
 
 /// A wake served later than this, by the cap, was lost by the executor.
 const LATE_WAKE: Duration = Duration::from_millis(2);
+
+/// How old the last reading of [`RunDelay`] may become before a wait takes another.
+const RUN_DELAY_AGE: Duration = Duration::from_millis(100);
+
+/// How long this thread was runnable and not run: a wake served late for want of a CPU was not
+/// lost. Read rarely, so what it excuses may have happened up to 100 ms before the wait.
+#[derive(Debug)]
+struct RunDelay {
+    read: Instant,
+    delay: Duration,
+}
+
+impl RunDelay {
+    fn now() -> Self {
+        let delay = std::fs::read_to_string("/proc/thread-self/schedstat")
+            .ok()
+            .and_then(|text| text.split_whitespace().nth(1)?.parse().ok())
+            // A kernel that does not say excuses nothing.
+            .map_or(Duration::ZERO, Duration::from_nanos);
+        Self { read: instant(), delay }
+    }
+
+    fn refresh(&mut self) {
+        if self.read.elapsed() > RUN_DELAY_AGE {
+            *self = Self::now();
+        }
+    }
+
+    /// Takes what was added since the last reading.
+    fn take(&mut self) -> Duration {
+        let before = std::mem::replace(self, Self::now());
+        self.delay.saturating_sub(before.delay)
+    }
+}
+
+/// The timer behind the timer. What sends the executor to sleep wrongly may come just after the
+/// timer that the driver awaits has fired, in a look or at the end of a wait: the driver is ready
+/// and not run, and nothing is left to end that sleep. This one is then still to come.
+#[derive(Debug)]
+struct Fence {
+    timer: Timer,
+    due: Time,
+    /// How long it must outlast whatever is awaited.
+    margin: Duration,
+}
+
+impl Fence {
+    fn new(margin: Duration) -> Self {
+        Self { timer: Timer::new(margin), due: Time::ZERO, margin }
+    }
+
+    /// Sees to it that the timer is live and fires no sooner than half a margin after a wait that
+    /// begins now. Renewed in big steps: arming costs half a microsecond.
+    fn outlast(&mut self, now: Time, wait: Duration, cx: &mut Context<'_>) {
+        if self.due < now.after(wait + self.margin / 2) {
+            self.due = now.after(wait + self.margin);
+            self.timer.reset(wait + self.margin);
+            // Only a poll makes a timer live.
+            let _pending = Pin::new(&mut self.timer).poll(cx);
+        }
+    }
+}
 
 /// Wakes the driver from a receive task of the same executor.
 #[derive(Debug, Default)]
@@ -46,25 +108,46 @@ fn instant() -> Instant {
     Instant::now()
 }
 
-/// Drives the shard until it has ended.
-pub(super) async fn drive(shard: Rc<dyn Hosted>, bell: &Bell) {
+/// Drives the shard until it has ended. `wait_cap` stands in for both caps of a wait.
+pub(super) async fn drive(shard: Rc<dyn Hosted>, bell: &Bell, wait_cap: Option<Duration>) {
     let look_every = Duration::from_micros(shard.core().limits().look_us);
     let mut timer = Timer::new(LOOK_TIMER);
+    let mut fence = Fence::new(wait_cap.unwrap_or(WAIT_CAP));
+    let mut run_delay = RunDelay::now();
     let mut looked = Time::ZERO;
+    let mut worked = Time::ZERO;
     loop {
         match turn(&*shard) {
             Next::Ended => return,
             Next::Again => {
                 let now = shard.core().now();
+                worked = now;
                 if now.since(looked) >= look_every {
-                    look(&mut timer).await;
+                    run_delay.refresh();
+                    // Batches may have run since the turn last read the clock.
+                    let begun = shard.core().read_clock();
+                    look(&mut timer, &mut fence, begun).await;
                     shard.note(Seen::Look);
                     looked = shard.core().read_clock();
+                    // Nothing but the fence can have ended a look that took so long.
+                    if looked >= fence.due && looked.since(begun) > run_delay.take() + LATE_WAKE {
+                        shard.note(Seen::CappedWait);
+                    }
                 }
             }
             Next::Wait { until, pending } => {
-                wait(&*shard, bell, &mut timer, until, pending).await;
+                run_delay.refresh();
+                let idle = !pending && shard.core().now().since(worked) > IDLE_AFTER;
+                let cap = wait_cap.unwrap_or(if idle { IDLE_CAP } else { WAIT_CAP });
+                let woken = wait(&*shard, bell, (&mut timer, &mut fence), until, cap).await;
+                let is_late = |late: Duration| late.saturating_sub(run_delay.take()) > LATE_WAKE;
+                if woken.late.is_some_and(is_late) {
+                    shard.note(Seen::CappedWait);
+                }
                 looked = shard.core().read_clock();
+                if !woken.timed_out {
+                    worked = looked;
+                }
             }
         }
     }
@@ -83,21 +166,40 @@ fn turn(shard: &dyn Hosted) -> Next {
     })
 }
 
-async fn look(timer: &mut Timer) {
+async fn look(timer: &mut Timer, fence: &mut Fence, now: Time) {
     timer.reset(LOOK_TIMER);
-    Pin::new(timer).await;
+    std::future::poll_fn(|cx| {
+        fence.outlast(now, LOOK_TIMER, cx);
+        Pin::new(&mut *timer).poll(cx)
+    })
+    .await;
     glommio::executor().yield_now().await;
 }
 
+/// How a wait ended.
+struct Woken {
+    timed_out: bool,
+    /// How late a wake was served that the cap and nothing else may have brought.
+    late: Option<Duration>,
+}
+
 /// Sleeps until a message, a parcel or `until`, and never longer than the cap.
-async fn wait(shard: &dyn Hosted, bell: &Bell, timer: &mut Timer, until: Time, pending: bool) {
-    let cap = if pending { WAIT_CAP } else { IDLE_CAP };
-    let left = until.since(shard.core().half().now());
+async fn wait(
+    shard: &dyn Hosted,
+    bell: &Bell,
+    (timer, fence): (&mut Timer, &mut Fence),
+    until: Time,
+    cap: Duration,
+) -> Woken {
+    let now = shard.core().half().now();
+    let left = until.since(now);
     let capped = left > cap;
-    timer.reset(left.min(cap).max(LOOK_TIMER));
+    let wait = left.min(cap).max(LOOK_TIMER);
+    timer.reset(wait);
     shard.note(Seen::Park);
     let inbox = shard.core().outside().inbox();
     let timed_out = std::future::poll_fn(|cx| {
+        fence.outlast(now, wait, cx);
         bell.sleeper.replace(Some(cx.waker().clone()));
         if shard.has_incoming() || inbox.watch(cx.waker()) == Watch::Work {
             // Even so the timer may be what woke us: it tells a lost wake from a served one.
@@ -108,8 +210,7 @@ async fn wait(shard: &dyn Hosted, bell: &Bell, timer: &mut Timer, until: Time, p
     .await;
     bell.sleeper.take();
     let rung = [bell.rung.take(), inbox.take_rung()].into_iter().flatten().min();
-    if timed_out && capped && rung.is_some_and(|rung| rung.elapsed() > LATE_WAKE) {
-        shard.note(Seen::CappedWait);
-    }
     debug_assert!(nanos(cap) > 0, "a wait has an end");
+    let late = rung.filter(|_| timed_out && capped).map(|rung| rung.elapsed());
+    Woken { timed_out, late: late.filter(|late| *late > LATE_WAKE) }
 }

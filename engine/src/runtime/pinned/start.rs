@@ -19,6 +19,7 @@ use crate::runtime::ShardId;
 use crate::runtime::affinity::{CpuId, current_thread_cpus};
 use crate::runtime::clock::Clock;
 use crate::runtime::core::Core;
+use crate::runtime::guard::contain;
 use crate::runtime::half::Half;
 use crate::runtime::hosted::Hosted;
 use crate::runtime::lane::Parcel;
@@ -66,6 +67,7 @@ pub(crate) struct ShardSpec {
     pub(crate) cpu: CpuId,
     pub(crate) idle: IdlePolicy,
     pub(crate) preempt: Option<Duration>,
+    pub(crate) wait_cap: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) hash_seed: u64,
     pub(crate) clock: Clock,
@@ -122,7 +124,7 @@ async fn live(
     host: impl FnOnce(Rc<Core>) -> Rc<dyn Hosted>,
     failed: impl FnOnce(StartError),
 ) {
-    let ShardSpec { id, limits, hash_seed, clock, outsides, ends, .. } = spec;
+    let ShardSpec { id, wait_cap, limits, hash_seed, clock, outsides, ends, .. } = spec;
     // The first park in a process registers for membarrier and may take milliseconds: do it now.
     Timer::new(Duration::from_micros(100)).await;
     let connecting = connect(ends);
@@ -150,12 +152,14 @@ async fn live(
             }
         }));
     }
-    drive(Rc::clone(&shard), &bell).await;
+    drive(Rc::clone(&shard), &bell, wait_cap).await;
     shard.bury();
     // A receive task left parked would leak, and its lane would never report its end.
     for task in receiving {
         task.cancel().await;
     }
+    // The last of it: instances of stages are the user's, and so is their drop.
+    contain(|| drop(shard));
 }
 
 type Connected = (Vec<Option<ConnectedSender<Parcel>>>, Vec<Option<ConnectedReceiver<Parcel>>>);
@@ -186,7 +190,8 @@ fn farewell(shard: ShardId, outsides: &[&'static Outside]) {
     let outside = outsides[shard.index()];
     outside.mark_gone();
     // Tasks woken too late are dropped here, on the thread they belong to.
-    drop(outside.inbox().close());
+    let left = outside.inbox().close();
+    contain(|| drop(left));
     for peer in outsides.iter().filter(|peer| peer.id() != shard) {
         peer.control(Control::PeerGone);
     }

@@ -3,10 +3,9 @@
 //! Starting and each phase of stopping are barriers over all shards. A shard writes its own line
 //! when it gets there; whoever coordinates waits for all lines, with a timeout.
 
-#![allow(clippy::disallowed_types, reason = "the one module that shares between threads")]
-
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
+
+use super::sync::{Condvar, Mutex, PoisonError, wait_while};
 
 /// The life of a shard, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,11 +48,8 @@ impl Board {
     /// Waits until every shard has come to `phase` or further; gives those that have not in time.
     pub(crate) fn wait_for(&self, phase: Phase, timeout: Duration) -> Result<(), Vec<usize>> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = |lines: &mut Vec<Phase>| lines.iter().any(|line| *line < phase);
-        let (lines, _) = self
-            .changed
-            .wait_timeout_while(lines, timeout, waiting)
-            .unwrap_or_else(PoisonError::into_inner);
+        let waits = |lines: &Vec<Phase>| lines.iter().any(|line| *line < phase);
+        let lines = wait_while(&self.changed, lines, timeout, waits);
         let late: Vec<usize> = (0..lines.len()).filter(|shard| lines[*shard] < phase).collect();
         if late.is_empty() { Ok(()) } else { Err(late) }
     }

@@ -1,12 +1,11 @@
 //! The bridges of one engine: how they are told to end, and which have not.
 
-#![allow(clippy::disallowed_types, reason = "the one module that shares between threads")]
-
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::sync::{Condvar, Mutex, PoisonError, wait_while};
 use crate::runtime::affinity::CpuList;
 
 #[derive(Debug)]
@@ -62,11 +61,8 @@ impl Bridges {
         for entry in entries.iter_mut() {
             entry.closing = None;
         }
-        let busy = |entries: &mut Vec<Entry>| entries.iter().any(|entry| entry.n_threads > 0);
-        let (entries, _) = self
-            .ended
-            .wait_timeout_while(entries, timeout, busy)
-            .unwrap_or_else(PoisonError::into_inner);
+        let busy = |entries: &Vec<Entry>| entries.iter().any(|entry| entry.n_threads > 0);
+        let entries = wait_while(&self.ended, entries, timeout, busy);
         let stuck = entries.iter().filter(|entry| entry.n_threads > 0);
         stuck.map(|entry| entry.name.clone()).collect()
     }

@@ -142,6 +142,8 @@ impl<M> Inbox<M> {
         if !state.queue.is_empty() {
             return Watch::Work;
         }
+        // Whatever was rung for before has been taken.
+        state.rung = None;
         state.leave(waker);
         Watch::Sleep
     }

@@ -12,6 +12,7 @@ pub(crate) mod board;
 pub(crate) mod bridges;
 pub(crate) mod flag;
 pub(crate) mod published;
+mod gathering;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use super::ShardId;
 use super::ready::Runnable;
 use board::Phase;
 use bridges::Bridges;
+pub(crate) use gathering::Gathering;
 use inbox::Inbox;
 
 /// What other threads may send to a shard.
@@ -132,46 +134,5 @@ impl Outside {
     /// Sends a word that must not be refused; a shard that has ended needs none.
     pub(crate) fn control(&self, control: Control) {
         let _gone = self.inbox.deliver(Message::Control(control));
-    }
-}
-
-/// Collects one result from each of several threads, for one that waits.
-#[derive(Debug)]
-pub(crate) struct Gathering<E> {
-    state: std::sync::Mutex<(usize, Option<E>)>,
-    changed: std::sync::Condvar,
-}
-
-impl<E> Default for Gathering<E> {
-    fn default() -> Self {
-        Self { state: std::sync::Mutex::new((0, None)), changed: std::sync::Condvar::new() }
-    }
-}
-
-impl<E> Gathering<E> {
-    /// Adds one result; the first error is kept.
-    pub(crate) fn add(&self, result: Result<(), E>) {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match result {
-            Ok(()) => state.0 += 1,
-            Err(error) => {
-                state.1.get_or_insert(error);
-            }
-        }
-        self.changed.notify_all();
-    }
-
-    /// Waits for `n` successes or the first error; `Err(None)` when the time is up.
-    pub(crate) fn wait(&self, n: usize, timeout: Duration) -> Result<(), Option<E>> {
-        let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (mut state, timed_out) = self
-            .changed
-            .wait_timeout_while(state, timeout, |state| state.0 < n && state.1.is_none())
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        match state.1.take() {
-            Some(error) => Err(Some(error)),
-            None if timed_out.timed_out() => Err(None),
-            None => Ok(()),
-        }
     }
 }

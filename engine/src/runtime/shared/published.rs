@@ -1,9 +1,8 @@
 //! A value one shard publishes and any thread reads: the newest whole one, never a torn one.
 
-#![allow(clippy::disallowed_types, reason = "the one module that shares between threads")]
+use std::sync::Arc;
 
-use std::sync::{Arc, Mutex, PoisonError};
-
+use super::sync::{Mutex, PoisonError};
 use crate::runtime::Time;
 
 /// The last value published, with the moment it was.

@@ -1,0 +1,120 @@
+//! Goal: the fence of design rule 2. The executor underneath can fall asleep with work to do when
+//! its preempt timer fires between its look at the rings and its run of the tasks; what bounds that
+//! sleep is the one live timer of at most 10 ms that every wait of a shard has. With the fence no
+//! request stalls; with it down some do, so the fence is what prevents it.
+//!
+//! Method: in a child process, a preempt timer of 10 ms, and a process that is stopped for 15 ms
+//! and continued, 190 times, while a shard serves one caller. A control thread measures its own
+//! gaps: a request stalls if it took over 20 ms longer than what the control thread missed
+//! meanwhile. The one kind of test that looks at absolute time.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::disallowed_methods, reason = "ordinary threads that measure real time")]
+
+mod child;
+mod ring;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use child::{Ended, in_child};
+use forebay::RequestOptions;
+use forebay::affinity::{CpuId, pin_current_thread};
+use ring::{Ring, shards};
+use rustix::process::getpid;
+
+const STOPS: usize = 190;
+/// Longer than the preempt timer, or it seldom fires where it does harm.
+const STOPPED: Duration = Duration::from_millis(15);
+/// Longer than what counts as a stall: the next stop ends a wrong sleep.
+const CONTINUED: Duration = Duration::from_millis(40);
+const PREEMPT: Duration = Duration::from_millis(10);
+/// Beyond what the control thread saw.
+const STALL: Duration = Duration::from_millis(20);
+/// How often to look for stalls with the fence down: most runs of 190 stops show some, not all.
+const TRIES: usize = 5;
+
+/// A span of time on one thread, from before to after.
+type Span = (Instant, Instant);
+
+/// Runs `step` again and again until told to end; keeps the spans of those that took long.
+fn long_spans(until: &AtomicBool, mut step: impl FnMut()) -> Vec<Span> {
+    let mut spans = Vec::new();
+    while !until.load(Ordering::Acquire) {
+        let begun = Instant::now();
+        step();
+        let ended = Instant::now();
+        if ended - begun > Duration::from_millis(5) {
+            spans.push((begun, ended));
+        }
+    }
+    spans
+}
+
+/// What the control thread missed during `span`.
+fn gaps_during(control: &[Span], span: &Span) -> Duration {
+    let overlapping = control.iter().filter(|gap| gap.0 < span.1 && span.0 < gap.1);
+    overlapping.map(|gap| gap.1 - gap.0).sum()
+}
+
+/// Stops this very process again and again, from another one.
+fn stopper() -> std::process::Child {
+    let script = format!(
+        "sleep 0.2; for i in $(seq {STOPS}); do kill -STOP {pid}; sleep 0.0{stopped:02}; \
+         kill -CONT {pid}; sleep 0.0{continued:02}; done",
+        pid = getpid().as_raw_nonzero(),
+        stopped = STOPPED.as_millis(),
+        continued = CONTINUED.as_millis(),
+    );
+    std::process::Command::new("sh").args(["-c", &script]).spawn().unwrap()
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Fence {
+    Up,
+    Down,
+}
+
+/// Serves one caller while the process is stopped and continued; gives what stalled, and by how
+/// much.
+fn stalls(fence: Fence) -> Vec<Duration> {
+    let mut builder = shards(1);
+    builder.preempt_timer(PREEMPT);
+    if fence == Fence::Down {
+        builder.without_wait_cap();
+    }
+    let ring = Ring::start(builder);
+    let cpu = CpuId(ring.shard(0).cpu.unwrap());
+    let end = Arc::new(AtomicBool::new(false));
+    let (ended, control_ended) = (Arc::clone(&end), Arc::clone(&end));
+    // On the shard's own CPU: it sees whatever else takes that.
+    let control = std::thread::spawn(move || {
+        pin_current_thread(cpu).unwrap();
+        long_spans(&control_ended, || std::thread::sleep(Duration::from_micros(500)))
+    });
+    let handle = ring.handle.clone();
+    let caller = std::thread::spawn(move || {
+        long_spans(&ended, || {
+            let reply = handle.submit(0, RequestOptions::default(), || async {}).unwrap();
+            reply.wait().unwrap();
+        })
+    });
+    assert!(stopper().wait().unwrap().success());
+    end.store(true, Ordering::Release);
+    let (control, calls) = (control.join().unwrap(), caller.join().unwrap());
+    assert!(calls.len() >= STOPS / 2, "the stops must be seen: {} calls were long", calls.len());
+    ring.engine.stop(Duration::from_secs(1));
+    let stalled = |span: &Span| (span.1 - span.0).saturating_sub(gaps_during(&control, span));
+    calls.iter().map(stalled).filter(|stall| *stall > STALL).collect()
+}
+
+#[test]
+fn with_the_fence_no_request_stalls_and_without_it_some_do() {
+    let ended = in_child(|| {
+        let fenced = stalls(Fence::Up);
+        let unfenced = (0..TRIES).map(|_| stalls(Fence::Down)).find(|stalls| !stalls.is_empty());
+        format!("{fenced:?}, {}", if unfenced.is_some() { "some" } else { "none" })
+    });
+    assert_eq!(ended, Ended::Said("[], some".to_owned()));
+}
