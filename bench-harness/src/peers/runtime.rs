@@ -19,7 +19,7 @@ use crate::workload_file::{Engine, ShardCount};
 /// Connections of a peer's pool, and threads of its blocking pool: what people set.
 pub(super) const POOL_CONNECTIONS: usize = 16;
 
-/// A runtime, and the mailbox into which its threads put their tallies when they stop.
+/// A runtime, and where its threads leave their tallies when they stop.
 #[derive(Debug)]
 pub(super) struct PinnedRuntime {
     pub(super) runtime: Runtime,

@@ -4,8 +4,10 @@
 //! needs to know stands here and nowhere else, so that a repetition can be run again from its spec.
 
 mod engine;
+mod build;
 mod policy;
 mod drive;
+mod generate;
 mod probe;
 mod figures;
 mod error;

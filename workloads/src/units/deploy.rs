@@ -12,8 +12,9 @@ use super::config::{self, Config, Downstream, OwnedBy, Request, stage};
 use super::data::Tables;
 use super::downstream::{self, Source, SourceKind};
 use super::error::{DataError, StoreError};
-use super::request::{Burners, Cards, Lookups, Nothing, Trees};
+use super::request::{Burners, Cards, Lookups, Nothing};
 use super::stages::{Airports, Departures, Flights, Lookup, Views};
+use super::tree::Trees;
 use super::{sqlite, views};
 
 /// Why the workload cannot be set up.

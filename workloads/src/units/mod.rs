@@ -18,6 +18,7 @@ pub mod simulated;
 pub mod keys;
 
 pub mod request;
+pub mod tree;
 pub mod stages;
 mod downstream;
 #[cfg(feature = "postgres")]
