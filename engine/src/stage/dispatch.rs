@@ -13,7 +13,7 @@ use slotmap::{Key, KeyData, new_key_type};
 use super::any::TurnView;
 use super::batch::{Batch, Cut, Entry, Flight};
 use super::index::Place;
-use super::queue::{ClassView, Queued};
+use super::queue::{ClassView, Last, Queued};
 use super::slots::StageCore;
 use super::window::{QueueView, SealReason, Verdict};
 use super::{Dedup, Stage};
@@ -113,15 +113,13 @@ impl<S: Stage> StageCore<S> {
         let now = self.core.now();
         let mut queue = self.queue.borrow_mut();
         let shared = queue.class(class.lane).expect("a lane with items has its class");
-        let mut sealed = Sealed {
-            class: shared,
-            items: Vec::with_capacity(class.n_items.min(self.options.items_max)),
-        };
+        let mut sealed = Sealed::new(shared, class.n_items.min(self.options.items_max));
+        let mut waits = Waits { now, since: now, n_items: 0 };
         let (mut expired, mut weight) = (Vec::new(), 0_u64);
         while let Some((key, item_weight)) = queue.head(class.lane) {
             let heavier = weight.saturating_add(item_weight);
-            let fits = sealed.items.is_empty() || heavier <= self.options.weight_max;
-            if sealed.items.len() == self.options.items_max || !fits {
+            let fits = sealed.is_empty() || heavier <= self.options.weight_max;
+            if sealed.entries.len() == self.options.items_max || !fits {
                 break;
             }
             let (queued, last) = queue.remove(key).expect("the head of a lane stands");
@@ -129,12 +127,16 @@ impl<S: Stage> StageCore<S> {
                 expired.push((Place::Queued(key), queued));
             } else {
                 weight = heavier;
-                sealed.items.push((Place::Queued(key), queued));
+                waits.note(queued.admitted, &self.metrics);
+                sealed.add(Place::Queued(key), queued);
             }
-            if last.is_some() {
+            if let Last::OfItsLane(lane) = last {
+                // `sealed` holds the class too, so nothing of the user's is dropped here.
+                drop(queue.close_lane(lane));
                 break;
             }
         }
+        waits.flush(&self.metrics);
         (sealed, expired)
     }
 
@@ -149,26 +151,11 @@ impl<S: Stage> StageCore<S> {
     /// Makes a flight of what was sealed.
     fn fly(self: &Rc<Self>, sealed: Sealed<S>) -> Rc<Flight<S>> {
         let now = self.core.now();
-        let mut deadline = Time::ZERO;
-        let mut places = Vec::new();
-        let mut waits = Waits { now, since: now, n_items: 0 };
-        let mut entries = Vec::with_capacity(sealed.items.len());
-        for (place, queued) in sealed.items {
-            deadline = deadline.max(queued.deadline);
-            waits.note(queued.admitted, &self.metrics);
+        let Sealed { class, entries, deadline, places, keys } = sealed;
+        if !keys.is_empty() {
             // Only a queued item needs its key at hand; its drop is user code.
-            contain(|| drop(queued.key));
-            if let Some(hash) = queued.hash {
-                places.push((hash, place, entries.len()));
-            }
-            entries.push(Entry {
-                item: queued.item,
-                waiters: queued.waiters.into(),
-                hash: queued.hash,
-                settled: false.into(),
-            });
+            contain(|| drop(keys));
         }
-        waits.flush(&self.metrics);
         let unsettled = entries.len().into();
         let mut flights = self.flights.borrow_mut();
         let key = flights.insert_with_key(|key| {
@@ -178,7 +165,7 @@ impl<S: Stage> StageCore<S> {
                 stage: Rc::clone(self),
                 key,
                 entries,
-                class: sealed.class,
+                class,
                 deadline,
                 sent: now,
                 sealed_at: self.core.half().now(),
@@ -216,9 +203,9 @@ impl<S: Stage> StageCore<S> {
         if let Some(timer) = flight.timer.take() {
             self.core.disarm(timer);
         }
-        // Read anew: the shard's clock stands still during a poll, and a bridge's thread that takes
-        // this core can answer within the very poll that asked. Such runs would count as nothing.
-        let ran = self.core.half().now().since(flight.sent);
+        // Permits learn in the turn's time, which a replay has too. The metric is read anew: a
+        // bridge's thread that takes this core can answer within the very poll that asked.
+        let ran = now.since(flight.sent);
         self.metrics.book_permits(now, self.permits.borrow().out());
         self.permits.borrow_mut().give_back(now, ran);
         self.metrics.run_ns.record(self.core.half().now().since(flight.sealed_at));
@@ -264,14 +251,44 @@ impl Waits {
     }
 }
 
+/// What leaves in one batch.
 struct Sealed<S: Stage> {
     class: Rc<S::Class>,
-    items: Vec<(Place, Queued<S>)>,
+    entries: Vec<Entry<S>>,
+    /// The latest deadline among them.
+    deadline: Time,
+    /// Where the index still names them.
+    places: Vec<(u64, Place, usize)>,
+    keys: Vec<S::Key>,
 }
 
 impl<S: Stage> Sealed<S> {
+    fn new(class: Rc<S::Class>, n_items: usize) -> Self {
+        Self {
+            class,
+            entries: Vec::with_capacity(n_items),
+            deadline: Time::ZERO,
+            places: Vec::new(),
+            keys: Vec::new(),
+        }
+    }
+
     fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.entries.is_empty()
+    }
+
+    fn add(&mut self, place: Place, queued: Queued<S>) {
+        self.deadline = self.deadline.max(queued.deadline);
+        if let Some(hash) = queued.hash {
+            self.places.push((hash, place, self.entries.len()));
+        }
+        self.keys.extend(queued.key);
+        self.entries.push(Entry {
+            item: queued.item,
+            waiters: queued.waiters.into(),
+            hash: queued.hash,
+            settled: false.into(),
+        });
     }
 }
 

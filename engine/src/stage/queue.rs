@@ -97,8 +97,16 @@ pub(super) struct ClassView {
     pub(super) oldest_pass: u64,
 }
 
-/// An item that was taken out, and its class when it was the last of it.
-type Removed<S> = (Queued<S>, Option<Rc<<S as Stage>::Class>>);
+/// Whether an item that was taken out was the last of its class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Last {
+    NotYet,
+    /// It was; the lane is this one.
+    OfItsLane(u32),
+}
+
+/// An item that was taken out.
+type Removed<S> = (Queued<S>, Last);
 
 /// The queue of one stage on one shard.
 pub(super) struct Queue<S: Stage> {
@@ -111,6 +119,9 @@ pub(super) struct Queue<S: Stage> {
 }
 
 impl<S: Stage> Queue<S> {
+    /// Whether all items are of one class, whatever it is.
+    pub(super) const ONE_CLASS: bool = std::mem::size_of::<S::Class>() == 0;
+
     pub(super) fn new() -> Self {
         Self {
             items: SlotMap::with_key(),
@@ -161,9 +172,9 @@ impl<S: Stage> Queue<S> {
         idx
     }
 
-    /// The one lane of a stage that has a single class, if it is open.
+    /// The one lane of a stage that has a single class, once it has been opened.
     pub(super) fn single_lane(&self) -> Option<u32> {
-        self.active.first().copied()
+        self.lanes.first().map(|_| 0)
     }
 
     pub(super) fn push(&mut self, lane: u32, new: NewItem<S>) -> ItemKey {
@@ -209,19 +220,27 @@ impl<S: Stage> Queue<S> {
         }
         row.n_items -= 1;
         row.weight = row.weight.saturating_sub(queued.weight);
-        let class = (row.n_items == 0).then(|| self.close_lane(queued.class)).flatten();
-        Some((queued, class))
+        if row.n_items > 0 {
+            return Some((queued, Last::NotYet));
+        }
+        self.active.retain(|other| *other != queued.class);
+        let lane = queued.class;
+        Some((queued, Last::OfItsLane(lane)))
     }
 
-    /// Closes a lane that has become empty; what identifies it is dropped by the caller.
-    fn close_lane(&mut self, lane: u32) -> Option<Rc<S::Class>> {
-        let hash = self.lanes[lane as usize].hash;
+    /// Closes the lane of a class that has no items left, and gives the class to be dropped
+    /// outside of the borrow. A stage with a single class keeps its lane.
+    pub(super) fn close_lane(&mut self, lane: u32) -> Option<Rc<S::Class>> {
+        let row = &mut self.lanes[lane as usize];
+        if Self::ONE_CLASS || row.n_items > 0 {
+            return None;
+        }
+        let (class, hash) = (row.class.take()?, row.hash);
         if let Ok(entry) = self.by_hash.find_entry(hash, |other| *other == lane) {
             entry.remove();
         }
-        self.active.retain(|other| *other != lane);
         self.free.push(lane);
-        self.lanes[lane as usize].class.take()
+        Some(class)
     }
 
     /// The oldest item of a lane and its weight.

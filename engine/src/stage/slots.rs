@@ -22,7 +22,7 @@ use super::batch::Flight;
 use super::dispatch::FlightKey;
 use super::index::{Index, Place};
 use super::permits::Permits;
-use super::queue::{ItemKey, NewItem, Queue};
+use super::queue::{ItemKey, Last, NewItem, Queue};
 use super::remote::{Crossing, Ship};
 use super::{Dedup, Stage, StageOptions};
 use crate::error::{CallError, Outcome};
@@ -171,7 +171,7 @@ impl<S: Stage> StageCore<S> {
 
     /// The lane of the item's class, opened if need be.
     fn lane_of(&self, item: &S::Item) -> u32 {
-        if std::mem::size_of::<S::Class>() == 0 {
+        if Queue::<S>::ONE_CLASS {
             let open = self.queue.borrow().single_lane();
             return open
                 .unwrap_or_else(|| self.queue.borrow_mut().open_lane(Rc::new(S::class(item)), 0));
@@ -353,8 +353,12 @@ impl<S: Stage> StageCore<S> {
                 }
             }
         };
-        if let Some((queued, class)) = removed {
+        if let Some((queued, last)) = removed {
             self.forget(queued.hash, Place::Queued(item));
+            let class = match last {
+                Last::NotYet => None,
+                Last::OfItsLane(lane) => self.queue.borrow_mut().close_lane(lane),
+            };
             contain(|| drop((queued, class)));
         }
         Outcome::NotSent
