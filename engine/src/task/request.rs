@@ -104,7 +104,9 @@ where
 {
     let tasks = Tasks::current();
     let deadline = options.within.map_or(Time::NEVER, |within| tasks.core.now().after(within));
-    spawn_at(&tasks, deadline, 0, site, Origin::Here, future)
+    // What a batch function spawns stands where the batch function does among the stages.
+    let floor = tasks.core.context().floor;
+    spawn_at(&tasks, deadline, floor, site, Origin::Here, future)
 }
 
 /// Starts a request with a deadline fixed elsewhere.
