@@ -1,6 +1,6 @@
 //! How long polls take, without reading the clock after each.
 //!
-//! A reading costs 10 ns, a short poll not much more. So while polls are short the clock is read
+//! A reading costs about as much as a short poll. So while polls are short the clock is read
 //! after every eighth; after a stretch that took long, after each. A long stretch of several polls
 //! names all of their sites: it was one of them. What is slow again and again is soon met in the
 //! close readings and named alone.
