@@ -516,9 +516,9 @@ impl Simulation {
     }
 
     fn replay_turn(&mut self, turn: &TurnRecord) -> Result<TurnRecord, String> {
-        let TurnRecord { shard, began, passed, messages, polled, .. } = *turn;
+        let TurnRecord { shard, began, passed, messages, polled, answered, .. } = *turn;
         self.world.clock.set(began);
-        self.world.script.set(Some(Script { polled, messages, passed }));
+        self.world.script.set(Some(Script { polled, answered, messages, passed }));
         for from in &turn.parcels {
             let lane = from.index() * self.shards.len() + shard.index();
             let arrived = self.world.lanes.borrow_mut()[lane].pop_front();

@@ -6,7 +6,8 @@
 //! Method: in a child process, a preempt timer of 10 ms, and a process that is stopped for 15 ms
 //! and continued, 190 times, while a shard serves one caller. A control thread measures its own
 //! gaps: a request stalls if it took over 20 ms longer than what the control thread missed
-//! meanwhile. The one kind of test that looks at absolute time.
+//! meanwhile, and than what the host kept shard and caller waiting for a CPU. The one kind of test
+//! that looks at absolute time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![allow(clippy::disallowed_methods, reason = "ordinary threads that measure real time")]
@@ -14,6 +15,7 @@
 mod child;
 mod ring;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -35,18 +37,24 @@ const STALL: Duration = Duration::from_millis(20);
 /// How often to look for stalls with the fence down: most runs of 190 stops show some, not all.
 const TRIES: usize = 5;
 
-/// A span of time on one thread, from before to after.
-type Span = (Instant, Instant);
+/// A span of time on one thread.
+struct Span {
+    begun: Instant,
+    ended: Instant,
+    /// How long the watched threads were runnable in it and had no CPU.
+    unscheduled: Duration,
+}
 
 /// Runs `step` again and again until told to end; keeps the spans of those that took long.
-fn long_spans(until: &AtomicBool, mut step: impl FnMut()) -> Vec<Span> {
+fn long_spans(until: &AtomicBool, watched: &[PathBuf], mut step: impl FnMut()) -> Vec<Span> {
+    let unscheduled = || watched.iter().map(|schedstat| run_delay(schedstat)).sum::<Duration>();
     let mut spans = Vec::new();
     while !until.load(Ordering::Acquire) {
-        let begun = Instant::now();
+        let (before, begun) = (unscheduled(), Instant::now());
         step();
         let ended = Instant::now();
         if ended - begun > Duration::from_millis(5) {
-            spans.push((begun, ended));
+            spans.push(Span { begun, ended, unscheduled: unscheduled() - before });
         }
     }
     spans
@@ -54,8 +62,21 @@ fn long_spans(until: &AtomicBool, mut step: impl FnMut()) -> Vec<Span> {
 
 /// What the control thread missed during `span`.
 fn gaps_during(control: &[Span], span: &Span) -> Duration {
-    let overlapping = control.iter().filter(|gap| gap.0 < span.1 && span.0 < gap.1);
-    overlapping.map(|gap| gap.1 - gap.0).sum()
+    let overlapping = control.iter().filter(|gap| gap.begun < span.ended && span.begun < gap.ended);
+    overlapping.map(|gap| gap.ended - gap.begun).sum()
+}
+
+/// How long a thread has been runnable without a CPU, by its `schedstat` file.
+fn run_delay(schedstat: &Path) -> Duration {
+    let text = std::fs::read_to_string(schedstat).unwrap();
+    Duration::from_nanos(text.split_whitespace().nth(1).unwrap().parse().unwrap())
+}
+
+/// The `schedstat` file of the thread of this process that is called `name`.
+fn schedstat_of(name: &str) -> PathBuf {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let is_it = |dir: &PathBuf| std::fs::read_to_string(dir.join("comm")).unwrap().trim() == name;
+    threads.map(|thread| thread.unwrap().path()).find(is_it).unwrap().join("schedstat")
 }
 
 /// Stops this very process again and again, from another one.
@@ -91,11 +112,13 @@ fn stalls(fence: Fence) -> Vec<Duration> {
     // On the shard's own CPU: it sees whatever else takes that.
     let control = std::thread::spawn(move || {
         pin_current_thread(cpu).unwrap();
-        long_spans(&control_ended, || std::thread::sleep(Duration::from_micros(500)))
+        long_spans(&control_ended, &[], || std::thread::sleep(Duration::from_micros(500)))
     });
     let handle = ring.handle.clone();
+    let shard = schedstat_of("forebay-0");
     let caller = std::thread::spawn(move || {
-        long_spans(&ended, || {
+        let watched = [shard, PathBuf::from("/proc/thread-self/schedstat")];
+        long_spans(&ended, &watched, || {
             let reply = handle.submit(0, RequestOptions::default(), || async {}).unwrap();
             reply.wait().unwrap();
         })
@@ -105,7 +128,9 @@ fn stalls(fence: Fence) -> Vec<Duration> {
     let (control, calls) = (control.join().unwrap(), caller.join().unwrap());
     assert!(calls.len() >= STOPS / 2, "the stops must be seen: {} calls were long", calls.len());
     ring.engine.stop(Duration::from_secs(1));
-    let stalled = |span: &Span| (span.1 - span.0).saturating_sub(gaps_during(&control, span));
+    let stalled = |span: &Span| {
+        (span.ended - span.begun).saturating_sub(gaps_during(&control, span) + span.unscheduled)
+    };
     calls.iter().map(stalled).filter(|stall| *stall > STALL).collect()
 }
 

@@ -107,7 +107,10 @@ impl<C: 'static> Bridge<C> {
             }
         });
         match self.jobs.try_send(job) {
-            Ok(()) => receiver.await.unwrap_or(Err(BridgeError::Closed)),
+            Ok(()) => {
+                let _owed = core::current().owe();
+                receiver.await.unwrap_or(Err(BridgeError::Closed))
+            }
             Err(TrySendError::Full(_)) => Err(BridgeError::Full { depth: self.jobs.len() }),
             Err(TrySendError::Disconnected(_)) => Err(BridgeError::Closed),
         }

@@ -62,6 +62,7 @@ pub(crate) struct Core {
     context: Cell<Context>,
     budget: Cell<u32>,
     sealed: Cell<usize>,
+    owed: Cell<usize>,
 }
 
 impl Core {
@@ -89,6 +90,7 @@ impl Core {
             context: Cell::new(Context::NONE),
             budget: Cell::new(0),
             sealed: Cell::new(0),
+            owed: Cell::new(0),
         })
     }
 
@@ -159,6 +161,17 @@ impl Core {
         self.sealed.take()
     }
 
+    /// Notes that another thread owes this shard an answer, until the guard is dropped.
+    pub(crate) fn owe(self: &Rc<Self>) -> Owed {
+        self.owed.set(self.owed.get() + 1);
+        Owed { core: Rc::clone(self) }
+    }
+
+    /// Answers that other threads owe this shard.
+    pub(crate) fn owed(&self) -> usize {
+        self.owed.get()
+    }
+
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.outbox
     }
@@ -209,6 +222,18 @@ impl Core {
     /// Makes this shard the current one of the thread until the guard is dropped.
     pub(crate) fn enter(self: &Rc<Self>) -> Entered {
         Entered { before: CURRENT.with(|current| current.borrow_mut().replace(Rc::clone(self))) }
+    }
+}
+
+/// An answer that another thread owes.
+#[derive(Debug)]
+pub(crate) struct Owed {
+    core: Rc<Core>,
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.core.owed.set(self.core.owed.get() - 1);
     }
 }
 

@@ -62,6 +62,14 @@ impl Half {
         }
     }
 
+    /// Whether the last step of a turn must end here; `answered` callers have run in it.
+    pub(crate) fn cuts_last_step(&self, answered: usize, over_slice: bool) -> bool {
+        match self {
+            Self::Pinned(_) => over_slice,
+            Self::Simulated(half) => half.cuts_last_step(answered, over_slice),
+        }
+    }
+
     /// Which of the `n_ready` tasks of a pass runs next.
     pub(crate) fn pick(&self, n_ready: usize) -> usize {
         match self {

@@ -7,9 +7,10 @@
 //! A waker called on the task's own shard pushes to the queue; called anywhere else (another
 //! thread, the executor between turns, another shard of a simulation) it goes through the inbox.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::panic::Location;
+use std::task::Waker;
 
 use super::core::{self, Core};
 use super::shared::{Message, Outside};
@@ -23,16 +24,48 @@ pub(crate) type Runnable = async_task::Runnable<Site>;
 /// The handle of a task: awaits its output, cancels it when dropped.
 pub(crate) type Task<T> = async_task::Task<T, Site>;
 
-/// The FIFO of tasks that are ready to be polled.
+/// The FIFO of tasks that are ready to be polled, and those that the turn's last step answers.
 #[derive(Debug, Default)]
 pub(crate) struct ReadyQueue {
     queue: RefCell<VecDeque<Runnable>>,
+    /// Callers whose calls have settled in the last step of the turn: they run in it too, while
+    /// what they and the batch have touched is still in the cache.
+    answered: RefCell<VecDeque<Runnable>>,
+    last_step: Cell<bool>,
+    waking_caller: Cell<bool>,
 }
 
 impl ReadyQueue {
     // Bounded by live tasks: each is here at most once.
     pub(crate) fn push(&self, runnable: Runnable) {
-        self.queue.borrow_mut().push_back(runnable);
+        if self.waking_caller.get() && self.last_step.get() {
+            self.answered.borrow_mut().push_back(runnable);
+        } else {
+            self.queue.borrow_mut().push_back(runnable);
+        }
+    }
+
+    /// Wakes the caller of a call that has settled.
+    pub(crate) fn wake_caller(&self, waker: Waker) {
+        self.waking_caller.set(true);
+        waker.wake();
+        self.waking_caller.set(false);
+    }
+
+    /// From here on callers that are answered stand apart from all that is ready.
+    pub(crate) fn begin_last_step(&self) {
+        self.last_step.set(true);
+    }
+
+    /// A caller that was answered in this step.
+    pub(crate) fn pop_answered(&self) -> Option<Runnable> {
+        self.answered.borrow_mut().pop_front()
+    }
+
+    /// Answered callers whom this step had no time for wait like everybody else.
+    pub(crate) fn end_last_step(&self) {
+        self.last_step.set(false);
+        self.queue.borrow_mut().append(&mut self.answered.borrow_mut());
     }
 
     /// Puts a task before all others: a batch that was just sealed runs at once.

@@ -51,6 +51,7 @@ pub(crate) struct World {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Script {
     pub(crate) polled: usize,
+    pub(crate) answered: usize,
     pub(crate) messages: usize,
     pub(crate) passed: Time,
 }
@@ -89,6 +90,13 @@ impl SimulatedHalf {
     pub(crate) fn cuts_pass(&self, polled: usize, over_slice: bool) -> bool {
         match self.world.script.get() {
             Some(script) => polled >= script.polled,
+            None => over_slice,
+        }
+    }
+
+    pub(crate) fn cuts_last_step(&self, answered: usize, over_slice: bool) -> bool {
+        match self.world.script.get() {
+            Some(script) => answered >= script.answered,
             None => over_slice,
         }
     }

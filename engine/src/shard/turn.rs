@@ -3,7 +3,7 @@
 //! ```text
 //!   intake   messages, timers, parcels, sources          (bounded, round-robin over lanes)
 //!   pass     the tasks that were ready when it began     (cut after slice_us, goes on next turn)
-//!   seal     windows that are due; what they sealed runs at once
+//!   seal     windows that are due; what they sealed runs at once, and then whom it answered
 //!   send     one parcel to each other shard
 //!   (the net ring will be reaped before the intake and entered after the send)
 //! ```
@@ -15,7 +15,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Shard;
-use super::intake::Taken;
 use super::stopwatch::Stopwatch;
 use crate::limits::PUBLISH_EVERY;
 use crate::runtime::Time;
@@ -33,17 +32,32 @@ impl Shard {
         let taken = self.take_in();
         let polled = self.run_pass(began);
         let passed = self.core.end_pass();
-        let (sealed, ask_again, worked_until) = self.seal();
+        let (sealed, ask_again) = self.seal();
+        let last = self.run_last_step(passed);
+        let ask_again = if last.ask_again { Time::ZERO } else { ask_again };
         let sent = self.send_parcels();
         self.metrics.turns.add(1);
-        self.log_turn(began, passed, &taken, polled, &sealed);
+        let worked = polled > 0 || last.polled > 0 || sent || taken.anything();
+        if self.log.borrow().is_some() {
+            self.log_turn(TurnRecord {
+                shard: self.id(),
+                began,
+                passed,
+                messages: taken.messages,
+                parcels: taken.parcels,
+                polled,
+                fired: taken.fired,
+                sealed,
+                answered: last.answered,
+                live: self.tasks.live(),
+            });
+        }
         if self.step_phase() {
             self.publish();
             return Next::Ended;
         }
-        let worked = polled > 0 || !sealed.is_empty() || sent || taken.anything();
         if worked {
-            self.metrics.count_busy(worked_until.since(began));
+            self.metrics.count_busy(last.ended.since(began));
             if passed >= self.publish_at.get() {
                 self.publish();
             }
@@ -58,7 +72,6 @@ impl Shard {
             self.core.begin_pass();
             self.pass_left.set(ready.len());
         }
-        let slice = Duration::from_micros(self.core.limits().slice_us);
         let mut watch = Stopwatch::new(began);
         let (mut polled, mut cut) = (0, false);
         while self.pass_left.get() > 0 && !cut {
@@ -70,7 +83,7 @@ impl Shard {
             self.pass_left.set(self.pass_left.get() - 1);
             self.poll(task, &mut watch);
             polled += 1;
-            cut = self.core.half().cuts_pass(polled, watch.read_at().since(began) >= slice);
+            cut = self.core.half().cuts_pass(polled, watch.read_at().since(began) >= self.slice());
         }
         watch.close(self.core.half(), &self.metrics);
         self.metrics.polls.add(polled as u64);
@@ -88,13 +101,11 @@ impl Shard {
         watch.end(self.core.half(), &self.metrics);
     }
 
-    /// Seals what is due and runs what was sealed, once. Gives the batches formed, when a stage
-    /// wants to be asked again, and the last reading of the clock.
-    fn seal(&self) -> (Vec<(usize, usize)>, Time, Time) {
+    /// Seals what is due. Gives the batches formed, and when a stage wants to be asked again.
+    fn seal(&self) -> (Vec<(usize, usize)>, Time) {
         let stages = self.stages.borrow();
-        let ready = self.core.ready();
         let turn = TurnView {
-            ready_empty: ready.is_empty(),
+            ready_empty: self.core.ready().is_empty(),
             completed_pass: self.completed_pass.get(),
             live_requests: self.tasks.live(),
         };
@@ -111,23 +122,46 @@ impl Shard {
                 sealed.push((rank, usize::try_from(formed).unwrap_or(usize::MAX)));
             }
         }
+        (sealed, ask_again)
+    }
+
+    /// Runs what was sealed, and then the callers that it has answered, for at most a slice: their
+    /// tasks are still in the cache, where a round through the ready queue would find them cold.
+    /// Each runs once; what it asks now is sealed by a later turn, so nobody else waits for ever.
+    fn run_last_step(&self, passed: Time) -> LastStep {
+        let ready = self.core.ready();
+        let mut watch = Stopwatch::new(passed);
+        ready.begin_last_step();
         // Batches were put before whatever was ready; settling may have added behind.
-        let mut watch = Stopwatch::new(self.core.now());
         let n_sealed = self.core.take_sealed();
         for _ in 0..n_sealed {
             let Some(batch) = ready.pop() else { break };
             self.poll(batch, &mut watch);
         }
-        // A batch that ran may have called another stage, or given its permit back to a queue
-        // that had to wait for it: no stage has been asked since.
-        if n_sealed > 0 && stages.iter().any(|stage| stage.has_queued()) {
-            ask_again = Time::ZERO;
+        let (mut answered, mut cut) = (0, false);
+        while !cut && let Some(task) = ready.pop_answered() {
+            self.poll(task, &mut watch);
+            answered += 1;
+            let over_slice = watch.read_at().since(passed) >= self.slice();
+            cut = self.core.half().cuts_last_step(answered, over_slice);
         }
+        ready.end_last_step();
         watch.close(self.core.half(), &self.metrics);
+        let polled = n_sealed + answered;
+        self.metrics.polls.add(polled as u64);
+        let stages = self.stages.borrow();
         for stage in stages.iter() {
             stage.arm_deadlines();
         }
-        (sealed, ask_again, watch.read_at())
+        // A batch that ran may have called another stage, or given its permit back to a queue
+        // that had to wait for it; a caller may have gone on to its next call. No stage has been
+        // asked since.
+        let ask_again = n_sealed > 0 && stages.iter().any(|stage| stage.has_queued());
+        LastStep { answered, polled, ask_again, ended: watch.read_at() }
+    }
+
+    fn slice(&self) -> Duration {
+        Duration::from_micros(self.core.limits().slice_us)
     }
 
     /// Sends what the turn has collected: one parcel to each other shard.
@@ -202,28 +236,23 @@ impl Shard {
         self.shown.snapshot.put(now, self.snapshot());
     }
 
-    fn log_turn(
-        &self,
-        began: Time,
-        passed: Time,
-        taken: &Taken,
-        polled: usize,
-        sealed: &[(usize, usize)],
-    ) {
+    fn log_turn(&self, record: TurnRecord) {
         if let Some(log) = &mut *self.log.borrow_mut() {
-            log.push(TurnRecord {
-                shard: self.id(),
-                began,
-                passed,
-                messages: taken.messages,
-                parcels: taken.parcels.clone(),
-                polled,
-                fired: taken.fired,
-                sealed: sealed.to_vec(),
-                live: self.tasks.live(),
-            });
+            log.push(record);
         }
     }
+}
+
+/// What the last step of a turn has come to.
+struct LastStep {
+    /// Callers that were answered and run.
+    answered: usize,
+    /// Those, and the batches before them.
+    polled: usize,
+    /// A stage has something to seal that it has not been asked about.
+    ask_again: bool,
+    /// The last reading of the clock.
+    ended: Time,
 }
 
 /// Parts envelopes into those that may leave with `credits` and those that wait, in order.

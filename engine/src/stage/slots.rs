@@ -299,7 +299,7 @@ impl<S: Stage> StageCore<S> {
             self.core.disarm(timer);
         }
         if let Some(waker) = waker {
-            waker.wake();
+            self.core.ready().wake_caller(waker);
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
 
-use crate::limits::{IDLE_AFTER, IDLE_CAP, WAIT_CAP};
+use crate::limits::{EXPECT, IDLE_AFTER, IDLE_CAP, WAIT_CAP};
 use crate::runtime::hosted::{Hosted, Next, Seen};
 use crate::runtime::shared::inbox::Watch;
 use crate::runtime::{Time, nanos};
@@ -117,7 +117,11 @@ pub(super) async fn drive(shard: Rc<dyn Hosted>, bell: &Bell, wait_cap: Option<D
     let mut looked = Time::ZERO;
     let mut worked = Time::ZERO;
     loop {
-        match turn(&*shard) {
+        let next = match turn(&*shard) {
+            Next::Wait { until, .. } if comes_soon(&*shard, until) => Next::Again,
+            next => next,
+        };
+        match next {
             Next::Ended => return,
             Next::Again => {
                 let now = shard.core().now();
@@ -164,6 +168,29 @@ fn turn(shard: &dyn Hosted) -> Next {
         eprintln!("forebay: shard {} broke its own rules: {reason}", shard.core().id());
         std::process::abort()
     })
+}
+
+/// Asks again for as long as a park would cost, if something is expected: a timer that is due by
+/// then, an answer that another thread owes. Tells whether something has come.
+///
+/// In between the core belongs to whoever else wants it: where bridges share the shards' cores, the
+/// very thread that is waited for.
+fn comes_soon(shard: &dyn Hosted, until: Time) -> bool {
+    let core = shard.core();
+    let give_up = core.now().after(EXPECT);
+    if until > give_up && core.owed() == 0 {
+        return false;
+    }
+    loop {
+        let now = core.half().now();
+        if now >= until || core.outside().inbox().is_pending() {
+            return true;
+        }
+        if now >= give_up {
+            return false;
+        }
+        rustix::thread::sched_yield();
+    }
 }
 
 async fn look(timer: &mut Timer, fence: &mut Fence, now: Time) {
