@@ -23,6 +23,7 @@ pub mod subject;
 #[cfg(feature = "peers")]
 pub mod peers;
 
+mod clock;
 pub mod load;
 pub mod cost;
 pub mod extras;

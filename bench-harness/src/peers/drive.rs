@@ -11,8 +11,9 @@ use std::time::Duration;
 use forebay_workloads::units::keys::Keys;
 use tokio::sync::Notify;
 
-use super::clock::{Alarm, Clock};
+use super::alarm::Alarm;
 use super::tally::{self, Reply, Times, Window};
+use crate::clock::Clock;
 use crate::load::{Arrivals, Part};
 use crate::subject::CellError;
 use crate::workload_file::{Arrival, Phase, Until};

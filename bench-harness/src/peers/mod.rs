@@ -10,7 +10,7 @@
 //!   └────► tally (each thread its own) ─► Repetition
 //! ```
 
-mod clock;
+mod alarm;
 mod runtime;
 mod tally;
 mod drive;

@@ -15,9 +15,9 @@ use futures_lite::future::{yield_now, zip};
 use super::calls::{
     AddViews, Airports, CallError, Caller, Departures, Flights, Lookups, Method, View,
 };
-use super::clock::Clock;
 use super::drive::Service;
 use super::tally::{Fault, Reply};
+use crate::clock::Clock;
 
 /// Flight cards: a flight, its two airports, and what else the file asks for.
 pub(super) struct Cards<M: Method> {

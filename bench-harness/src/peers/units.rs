@@ -10,15 +10,16 @@ use forebay_workloads::units::data::Tables;
 use futures_lite::future::yield_now;
 use tokio::task::JoinHandle;
 
+use super::alarm::Alarm;
 use super::batch_aint_one::BatchAintOne;
 use super::calls::{AddViews, Airports, Departures, Direct, Flights, Lookups, Method};
-use super::clock::{Alarm, Clock};
 use super::dataloader::Dataloader;
 use super::downstream::Downstream;
 use super::drive::{self, PhaseEnd, Service};
 use super::requests::{BurnerRequests, Cards, LookupRequests, NoRequests, TreeRequests};
 use super::runtime::{self, PinnedRuntime};
 use super::tally::{self, Tally};
+use crate::clock::Clock;
 use crate::cost::CostMeter;
 use crate::dump::Repetition;
 use crate::extras;

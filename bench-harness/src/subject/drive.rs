@@ -13,33 +13,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use forebay_workloads::units::{Fault, Service};
 
 use super::generate::{start_loops, start_probe, start_schedule};
 use super::probe::ProbeLog;
+use crate::clock::Clock;
 use crate::dump::LoopKind;
 use crate::load::{Outcome, Part, Recorder, Ticket};
 use crate::workload_file::{Arrival, Phase, Until};
-
-/// Nanoseconds since the start of a phase, the same on all shards.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "the one clock of the harness on our side")]
-    pub(super) fn start() -> Self {
-        Self { start: Instant::now() }
-    }
-
-    #[inline]
-    pub(super) fn now_ns(self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-}
 
 /// One shard's part of a phase, as it travels there.
 #[derive(Clone, Debug)]

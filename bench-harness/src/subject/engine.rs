@@ -16,10 +16,11 @@ use forebay_workloads::units::config::{Config, Request};
 use forebay_workloads::units::{Ready, Service, Units};
 
 use super::build::{self, Built};
-use super::drive::{self, Clock, Order, Tally};
+use super::drive::{self, Order, Tally};
 use super::probe::ProbeLog;
 use super::{CellError, CellSpec, figures};
 use crate::alloc_count;
+use crate::clock::Clock;
 use crate::cost::CostMeter;
 use crate::dump::Repetition;
 use crate::environment::EngineFinding;

@@ -149,14 +149,10 @@ impl Shard {
         watch.close(self.core.half(), &self.metrics);
         let polled = n_sealed + answered;
         self.metrics.polls.add(polled as u64);
-        let stages = self.stages.borrow();
-        for stage in stages.iter() {
-            stage.arm_deadlines();
-        }
         // A batch that ran may have called another stage, or given its permit back to a queue
         // that had to wait for it; a caller may have gone on to its next call. No stage has been
         // asked since.
-        let ask_again = n_sealed > 0 && stages.iter().any(|stage| stage.has_queued());
+        let ask_again = n_sealed > 0 && self.has_queued();
         LastStep { answered, polled, ask_again, ended: watch.read_at() }
     }
 
@@ -215,7 +211,11 @@ impl Shard {
             || self.pass_left.get() > 0
             || self.mesh.has_incoming()
             || self.mesh.has_held()
-            || self.core.outside().inbox().is_pending();
+            || self.core.outside().inbox().is_pending()
+            || wanted <= self.core.now();
+        for stage in self.stages.borrow().iter() {
+            stage.arm_deadlines(!more);
+        }
         if more {
             return Next::Again;
         }
@@ -226,8 +226,12 @@ impl Shard {
         let pending = self.tasks.live() > 0
             || self.core.timers() > 0
             || self.phase.get() != Phase::Running
-            || self.stages.borrow().iter().any(|stage| stage.has_queued());
+            || self.has_queued();
         Next::Wait { until, pending }
+    }
+
+    fn has_queued(&self) -> bool {
+        self.stages.borrow().iter().any(|stage| stage.has_queued())
     }
 
     pub(super) fn publish(&self) {

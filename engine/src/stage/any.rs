@@ -29,8 +29,8 @@ pub(crate) trait AnyStage: fmt::Debug {
     fn as_any(self: Rc<Self>) -> Rc<dyn Any>;
     /// Forms batches; tells when it wants to be asked again, `NEVER` when something else will.
     fn seal(self: Rc<Self>, turn: &TurnView) -> Time;
-    /// The turn ends: deadlines of calls that still wait are armed.
-    fn arm_deadlines(&self);
+    /// The turn ends: deadlines of calls that still wait are armed, all if the shard `sleeps` now.
+    fn arm_deadlines(&self, sleeps: bool);
     fn has_queued(&self) -> bool;
     fn expire(&self, slot: u64);
     fn overrun(&self, batch: u64);
@@ -64,8 +64,8 @@ impl<S: Stage> AnyStage for StageCore<S> {
         self.seal_due(turn)
     }
 
-    fn arm_deadlines(&self) {
-        self.arm_waiting();
+    fn arm_deadlines(&self, sleeps: bool) {
+        self.arm_waiting(sleeps);
     }
 
     fn has_queued(&self) -> bool {

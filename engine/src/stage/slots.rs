@@ -11,6 +11,7 @@
 //! from another shard, a timer) finds nothing instead of somebody else.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::task::Waker;
@@ -82,8 +83,8 @@ pub(crate) struct StageCore<S: Stage> {
     pub(super) crossing: Crossing<S>,
     pub(super) metrics: StageMetrics,
     pub(super) closed: Cell<bool>,
-    /// Calls of this turn whose deadlines are not armed yet.
-    unarmed: RefCell<Vec<(SlotKey, Time)>>,
+    /// Calls whose deadlines are not armed yet, in the order in which they came.
+    unarmed: RefCell<Unarmed>,
     hasher: foldhash::fast::FixedState,
 }
 
@@ -92,6 +93,18 @@ impl<S: Stage> std::fmt::Debug for StageCore<S> {
         write!(f, "Stage({}, {} queued)", self.name, self.queue.borrow().len())
     }
 }
+
+/// Deadlines that no timer stands for yet: under load most calls settle before theirs is armed.
+#[derive(Debug, Default)]
+struct Unarmed {
+    /// Of this turn, and due before long.
+    near: Vec<(SlotKey, Time)>,
+    /// Due in more than twice [`PATIENCE`], with the time at which to arm them.
+    far: VecDeque<(Time, (SlotKey, Time))>,
+}
+
+/// How long a call whose deadline is farther away waits before a timer stands for it.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// A call on its way into the stage.
 pub(super) struct Admission<S: Stage> {
@@ -242,28 +255,35 @@ impl<S: Stage> StageCore<S> {
         self.slots.borrow_mut().insert(Slot { waiter, standing, timer: None, reply: None })
     }
 
-    /// Says where the slot's item stands. Its deadline is armed when the turn ends, if the call
-    /// has not settled by then: under load most have, and never cost a timer.
+    /// Says where the slot's item stands, and until when.
     pub(super) fn stand(&self, slot: SlotKey, standing: Standing, deadline: Time) {
         self.slots.borrow_mut()[slot].standing = standing;
-        if deadline != Time::NEVER {
-            // Bounded by the calls of one turn.
-            self.unarmed.borrow_mut().push((slot, deadline));
+        // Bounded by the calls of one turn, and of as many turns as `PATIENCE` has.
+        let mut unarmed = self.unarmed.borrow_mut();
+        let now = self.core.now();
+        if deadline > now.after(PATIENCE * 2) {
+            unarmed.far.push_back((now.after(PATIENCE), (slot, deadline)));
+        } else {
+            unarmed.near.push((slot, deadline));
         }
     }
 
-    /// Arms the deadlines of this turn's calls that still wait.
-    pub(super) fn arm_waiting(&self) {
+    /// Arms the deadlines of calls that still wait and are due before long, or have waited for a
+    /// while; all, if the shard is about to sleep.
+    pub(super) fn arm_waiting(&self, sleeps: bool) {
         let mut unarmed = self.unarmed.borrow_mut();
-        if unarmed.is_empty() {
-            return;
-        }
-        let mut slots = self.slots.borrow_mut();
-        for (key, deadline) in unarmed.drain(..) {
+        let Unarmed { near, far } = &mut *unarmed;
+        let arm = |(key, deadline): (SlotKey, Time)| {
+            let mut slots = self.slots.borrow_mut();
             if let Some(slot) = slots.get_mut(key).filter(|slot| slot.reply.is_none()) {
                 let due = Due::Call { rank: self.rank, slot: key.data().as_ffi() };
                 slot.timer = Some(self.core.arm(deadline, due));
             }
+        };
+        near.drain(..).for_each(arm);
+        let now = self.core.now();
+        while far.front().is_some_and(|(arm_at, _)| sleeps || *arm_at <= now) {
+            far.pop_front().map(|(_, call)| arm(call));
         }
     }
 

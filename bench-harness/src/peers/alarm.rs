@@ -1,4 +1,4 @@
-//! The peers' clock, and the alarm of their load generator.
+//! The alarm of the peers' load generator.
 //!
 //! tokio's own timers tick in milliseconds. A generator on them would release 50 requests at a time
 //! at 50,000 a second and charge the peer for it; a kernel timer watched by the same runtime is
@@ -6,32 +6,13 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
 use tokio::io::unix::AsyncFd;
-
-/// Nanoseconds since the start of a phase.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    /// Starts a clock at zero.
-    #[expect(clippy::disallowed_methods, reason = "peers run on tokio, which has no simulation")]
-    pub(super) fn start() -> Self {
-        Self { start: Instant::now() }
-    }
-
-    #[inline]
-    pub(super) fn now_ns(self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-}
 
 /// A kernel timer that one task can wait for.
 #[derive(Debug)]
@@ -80,6 +61,7 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     #[test]
     fn an_alarm_does_not_ring_early_and_rings_again() {
