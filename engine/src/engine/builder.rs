@@ -245,8 +245,9 @@ impl Builder {
         assert!(self.stages.iter().all(|stage| stage.name != name), "two stages named {name}");
         let rank = u16::try_from(self.stages.len()).expect("fewer than 65,536 stages");
         let factory = Arc::new(factory);
+        let shareable = ship.is_some();
         let make = move |options: StageOptions| -> Factory {
-            let factory = Arc::clone(&factory);
+            let (factory, ship) = (Arc::clone(&factory), ship.clone());
             Box::new(move |core, rank, names| {
                 Box::pin(async move {
                     let instance = factory(core.id()).await?;
@@ -258,7 +259,7 @@ impl Builder {
             name,
             options,
             kind: S::KIND,
-            shareable: ship.is_some(),
+            shareable,
             make: Box::new(make),
         });
         StageRef::new(rank)

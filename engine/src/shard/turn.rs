@@ -211,15 +211,15 @@ impl Shard {
             || self.pass_left.get() > 0
             || self.mesh.has_incoming()
             || self.mesh.has_held()
-            || self.core.outside().inbox().is_pending()
-            || wanted <= self.core.now();
-        for stage in self.stages.borrow().iter() {
-            stage.arm_deadlines(!more);
-        }
+            || self.core.outside().inbox().is_pending();
+        let stages = self.stages.borrow();
+        let arm_at = stages.iter().map(|stage| stage.arm_deadlines()).min();
         if more {
             return Next::Again;
         }
-        let until = wanted.min(self.core.next_due().unwrap_or(Time::NEVER));
+        let until = wanted
+            .min(arm_at.unwrap_or(Time::NEVER))
+            .min(self.core.next_due().unwrap_or(Time::NEVER));
         if until <= self.core.now() {
             return Next::Again;
         }

@@ -29,8 +29,9 @@ pub(crate) trait AnyStage: fmt::Debug {
     fn as_any(self: Rc<Self>) -> Rc<dyn Any>;
     /// Forms batches; tells when it wants to be asked again, `NEVER` when something else will.
     fn seal(self: Rc<Self>, turn: &TurnView) -> Time;
-    /// The turn ends: deadlines of calls that still wait are armed, all if the shard `sleeps` now.
-    fn arm_deadlines(&self, sleeps: bool);
+    /// The turn ends: deadlines of calls that still wait are armed. Tells when it wants to be asked
+    /// again.
+    fn arm_deadlines(&self) -> Time;
     fn has_queued(&self) -> bool;
     fn expire(&self, slot: u64);
     fn overrun(&self, batch: u64);
@@ -64,8 +65,8 @@ impl<S: Stage> AnyStage for StageCore<S> {
         self.seal_due(turn)
     }
 
-    fn arm_deadlines(&self, sleeps: bool) {
-        self.arm_waiting(sleeps);
+    fn arm_deadlines(&self) -> Time {
+        self.arm_waiting()
     }
 
     fn has_queued(&self) -> bool {

@@ -11,6 +11,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use slotmap::{Key, KeyData};
@@ -21,6 +22,7 @@ use crate::error::{CallError, Outcome};
 use crate::runtime::guard::contain;
 use crate::runtime::half::Half;
 use crate::runtime::lane::Envelope;
+use crate::runtime::shared::buffers::{Buffer, Buffers};
 use crate::runtime::{ShardId, Time};
 
 /// One call on its way to its owner.
@@ -40,17 +42,24 @@ pub(crate) struct RemoteReply<S: Stage> {
 /// How a stage's calls are made into something that may cross threads. Only stages whose types
 /// are `Send` have one; it is made where that is known.
 pub(crate) struct Ship<S: Stage> {
-    calls: fn(Vec<RemoteCall<S>>) -> Box<dyn Any + Send>,
-    replies: fn(Vec<RemoteReply<S>>) -> Box<dyn Any + Send>,
+    calls: fn(Buffer<RemoteCall<S>>) -> Box<dyn Any + Send>,
+    replies: fn(Buffer<RemoteReply<S>>) -> Box<dyn Any + Send>,
+    /// The stage's [`Pools`], one for all shards; their type forgotten, since it may only cross
+    /// threads where the stage's own types may.
+    pools: Arc<dyn Any + Send + Sync>,
+}
+
+/// Buffers for what crosses.
+struct Pools<S: Stage> {
+    calls: Buffers<RemoteCall<S>>,
+    replies: Buffers<RemoteReply<S>>,
 }
 
 impl<S: Stage> Clone for Ship<S> {
     fn clone(&self) -> Self {
-        *self
+        Self { pools: Arc::clone(&self.pools), ..*self }
     }
 }
-
-impl<S: Stage> Copy for Ship<S> {}
 
 impl<S: Stage> fmt::Debug for Ship<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,7 +74,18 @@ where
     S::Error: Send + Sync,
 {
     pub(crate) fn new() -> Self {
-        Self { calls: |calls| Box::new(calls), replies: |replies| Box::new(replies) }
+        let pools = Pools::<S> { calls: Buffers::default(), replies: Buffers::default() };
+        Self {
+            calls: |calls| Box::new(calls),
+            replies: |replies| Box::new(replies),
+            pools: Arc::new(pools),
+        }
+    }
+}
+
+impl<S: Stage> Ship<S> {
+    fn pools(&self) -> &Pools<S> {
+        self.pools.downcast_ref().expect("made beside this")
     }
 }
 
@@ -205,52 +225,56 @@ impl<S: Stage> StageCore<S> {
 
     /// Packs what may leave for `owner`: at most `credits` calls.
     pub(super) fn pack_calls(&self, owner: ShardId, credits: usize) -> Option<Envelope> {
-        let ship = self.crossing.ship?;
-        let (mut leaving, mut gone) = (Vec::new(), Vec::new());
-        {
+        let ship = self.crossing.ship.as_ref()?;
+        if credits == 0 || self.crossing.lanes.borrow()[owner.index()].calls.is_empty() {
+            return None;
+        }
+        let mut buffer = ship.pools().calls.take();
+        let leaving = buffer.contents();
+        let gone = {
             let mut lanes = self.crossing.lanes.borrow_mut();
             let lane = &mut lanes[owner.index()];
-            if lane.calls.is_empty() || credits == 0 {
-                return None;
+            // What is left behind by a lack of credit goes on waiting in the emptied buffer.
+            std::mem::swap(leaving, &mut lane.calls);
+            let mut gone = Vec::new();
+            if lane.stale > 0 {
+                gone.extend(leaving.extract_if(.., |call| !self.waits_to_leave(call.token)));
+                lane.stale = 0;
             }
-            let mut calls = std::mem::take(&mut lane.calls).into_iter();
-            while leaving.len() < credits {
-                let Some(call) = calls.next() else { break };
-                if self.waits_to_leave(call.token) {
-                    leaving.push(call);
-                } else {
-                    lane.stale = lane.stale.saturating_sub(1);
-                    gone.push(call);
-                }
+            if leaving.len() > credits {
+                lane.calls.extend(leaving.drain(credits..));
             }
-            lane.calls = calls.collect();
             lane.away += leaving.len();
-        }
+            gone
+        };
         contain(|| drop(gone));
         if leaving.is_empty() {
             return None;
         }
         self.crossing.outgoing.set(self.crossing.outgoing.get() - leaving.len());
         let mut slots = self.slots.borrow_mut();
-        for call in &leaving {
+        for call in leaving.iter() {
             let key = SlotKey::from(KeyData::from_ffi(call.token));
             slots[key].standing = Standing::Away(owner);
         }
-        self.metrics.sent_away.add(leaving.len() as u64);
         let n_items = leaving.len();
-        Some(Envelope::Calls { rank: self.rank, n_items, calls: (ship.calls)(leaving) })
+        self.metrics.sent_away.add(n_items as u64);
+        Some(Envelope::Calls { rank: self.rank, n_items, calls: (ship.calls)(buffer) })
     }
 
     /// Packs the outcomes for `origin`: all of them, always.
     pub(super) fn pack_replies(&self, origin: ShardId) -> Option<Envelope> {
-        let ship = self.crossing.ship?;
-        let replies = std::mem::take(&mut self.crossing.lanes.borrow_mut()[origin.index()].replies);
-        if replies.is_empty() {
+        let ship = self.crossing.ship.as_ref()?;
+        let mut lanes = self.crossing.lanes.borrow_mut();
+        let replies = &mut lanes[origin.index()].replies;
+        let n_items = replies.len();
+        if n_items == 0 {
             return None;
         }
-        let n_items = replies.len();
+        let mut buffer = ship.pools().replies.take();
+        std::mem::swap(replies, buffer.contents());
         let pressed = self.queue.borrow().len() >= self.options.queue_max;
-        let replies = (ship.replies)(replies);
+        let replies = (ship.replies)(buffer);
         Some(Envelope::Replies { rank: self.rank, n_items, replies, pressed })
     }
 
@@ -261,8 +285,9 @@ impl<S: Stage> StageCore<S> {
 
     /// The owner's side: queues what another shard sent.
     pub(super) fn unpack_calls(&self, origin: ShardId, calls: Box<dyn Any + Send>) {
-        let calls = calls.downcast::<Vec<RemoteCall<S>>>().expect("the rank names the stage");
-        for RemoteCall { token, item, deadline, joins } in *calls {
+        let calls = calls.downcast::<Buffer<RemoteCall<S>>>();
+        let mut calls = calls.expect("the rank names the stage");
+        for RemoteCall { token, item, deadline, joins } in calls.contents().drain(..) {
             if self.closed.get() {
                 self.refuse_guest(origin, token, CallError::Closed(Outcome::NotSent));
                 contain(|| drop(item));
@@ -296,14 +321,16 @@ impl<S: Stage> StageCore<S> {
         replies: Box<dyn Any + Send>,
         pressed: bool,
     ) {
-        let replies = replies.downcast::<Vec<RemoteReply<S>>>().expect("the rank names the stage");
+        let replies = replies.downcast::<Buffer<RemoteReply<S>>>();
+        let mut replies = replies.expect("the rank names the stage");
+        let replies = replies.contents();
         {
             let mut lanes = self.crossing.lanes.borrow_mut();
             let lane = &mut lanes[owner.index()];
             lane.away = lane.away.saturating_sub(replies.len());
             lane.pressed = pressed;
         }
-        for RemoteReply { token, reply } in *replies {
+        for RemoteReply { token, reply } in replies.drain(..) {
             self.settle(SlotKey::from(KeyData::from_ffi(token)), reply);
         }
     }

@@ -104,7 +104,7 @@ struct Unarmed {
 }
 
 /// How long a call whose deadline is farther away waits before a timer stands for it.
-const PATIENCE: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A call on its way into the stage.
 pub(super) struct Admission<S: Stage> {
@@ -269,22 +269,33 @@ impl<S: Stage> StageCore<S> {
     }
 
     /// Arms the deadlines of calls that still wait and are due before long, or have waited for a
-    /// while; all, if the shard is about to sleep.
-    pub(super) fn arm_waiting(&self, sleeps: bool) {
+    /// while; tells when it wants to look again.
+    pub(super) fn arm_waiting(&self) -> Time {
         let mut unarmed = self.unarmed.borrow_mut();
         let Unarmed { near, far } = &mut *unarmed;
-        let arm = |(key, deadline): (SlotKey, Time)| {
-            let mut slots = self.slots.borrow_mut();
-            if let Some(slot) = slots.get_mut(key).filter(|slot| slot.reply.is_none()) {
-                let due = Due::Call { rank: self.rank, slot: key.data().as_ffi() };
-                slot.timer = Some(self.core.arm(deadline, due));
-            }
-        };
-        near.drain(..).for_each(arm);
-        let now = self.core.now();
-        while far.front().is_some_and(|(arm_at, _)| sleeps || *arm_at <= now) {
-            far.pop_front().map(|(_, call)| arm(call));
+        if near.is_empty() && far.is_empty() {
+            return Time::NEVER;
         }
+        let mut slots = self.slots.borrow_mut();
+        let arm = |key: SlotKey, slot: &mut Slot<S>, deadline: Time| {
+            let due = Due::Call { rank: self.rank, slot: key.data().as_ffi() };
+            slot.timer = Some(self.core.arm(deadline, due));
+        };
+        for (key, deadline) in near.drain(..) {
+            if let Some(slot) = slots.get_mut(key).filter(|slot| slot.reply.is_none()) {
+                arm(key, slot, deadline);
+            }
+        }
+        while let Some((arm_at, (key, deadline))) = far.front().copied() {
+            if let Some(slot) = slots.get_mut(key).filter(|slot| slot.reply.is_none()) {
+                if arm_at > self.core.now() {
+                    return arm_at;
+                }
+                arm(key, slot, deadline);
+            }
+            far.pop_front();
+        }
+        Time::NEVER
     }
 
     /// Fills a slot, wakes or answers whoever awaits it. A slot that is gone or filled already

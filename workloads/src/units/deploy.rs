@@ -1,6 +1,7 @@
 //! From a workload file's words to a service on an engine: data made ready, stages declared.
 
 use std::cell::Cell;
+use std::cell::OnceCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -184,7 +185,7 @@ impl Ready {
         let options = StageOptions::default();
         let lookup =
             self.stage(builder, stage::LOOKUP, options, |downstream| Lookup { downstream });
-        Lookups { lookup, n_keys, owned_by }
+        Lookups { lookup, n_keys, owned_by, others: OnceCell::new() }
     }
 
     fn stage<S>(

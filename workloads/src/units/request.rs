@@ -3,7 +3,7 @@
 //! Every request checks its own reply. Nothing here knows of batches, shards or other requests:
 //! a call is awaited like any function, and the engine brings equal moments together.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,6 +157,8 @@ pub struct Lookups {
     pub(super) lookup: StageRef<Lookup>,
     pub(super) n_keys: u64,
     pub(super) owned_by: OwnedBy,
+    /// Keys that other shards own, found when this shard first draws.
+    pub(super) others: OnceCell<Box<[u64]>>,
 }
 
 impl Service for Lookups {
@@ -173,17 +175,20 @@ impl Service for Lookups {
 
 impl Lookups {
     fn draw(&self, keys: &mut Keys) -> u64 {
-        loop {
-            let key = keys.draw(self.n_keys);
-            // `Units::declare` has seen that there is another shard, and keys enough for it.
-            let fits = match self.owned_by {
-                OwnedBy::Any => true,
-                OwnedBy::OtherShard => self.lookup.owner(&key) != forebay::this_shard(),
-            };
-            if fits {
-                return key;
+        match self.owned_by {
+            OwnedBy::Any => keys.draw(self.n_keys),
+            OwnedBy::OtherShard => {
+                // `Units::declare` has seen that there is another shard, and keys enough for it.
+                let others = self.others.get_or_init(|| self.keys_of_others());
+                let n_others = u64::try_from(others.len()).expect("a length fits 64 bits");
+                others[usize::try_from(keys.draw(n_others)).expect("an index below a length")]
             }
         }
+    }
+
+    fn keys_of_others(&self) -> Box<[u64]> {
+        let here = forebay::this_shard();
+        (0..self.n_keys).filter(|key| self.lookup.owner(key) != here).collect()
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod sync;
 pub(crate) mod inbox;
 pub(crate) mod board;
 pub(crate) mod bridges;
+pub(crate) mod buffers;
 pub(crate) mod flag;
 pub(crate) mod published;
 mod gathering;
