@@ -30,6 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "an ordinary thread, and real time")]
     fn a_clock_goes_with_the_systems() {
         let clock = Clock::start();
         std::thread::sleep(std::time::Duration::from_millis(20));

@@ -36,7 +36,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     builder.shards(1);
     let greet = builder.stage("greet", StageOptions::default(), |_| async { Ok(Greet) });
     let engine = builder.start()?;
-    println!("{}", engine.describe());
 
     // The handle is `Send + Sync` and cheap to clone: any thread may have one.
     let handle = engine.handle().clone();

@@ -16,6 +16,8 @@ mod ring;
 mod batches;
 #[path = "flow/sharing.rs"]
 mod sharing;
+#[path = "flow/turn.rs"]
+mod turn;
 #[path = "flow/limits.rs"]
 mod limits;
 #[path = "flow/isolation.rs"]

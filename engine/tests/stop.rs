@@ -11,7 +11,7 @@ mod ring;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use child::{Ended, in_child};
+use child::{Ended, in_child, stderr_of_child};
 use forebay::{
     Batch, Bridge, Builder, CallError, Limits, Placement, RequestError, RequestOptions, ShardId,
     StartError, on_shard,
@@ -24,6 +24,23 @@ use ring::{
 #[test]
 fn panics_unwind() {
     const { assert!(cfg!(panic = "unwind"), "panic isolation needs it, in every profile") };
+}
+
+#[test]
+fn an_engine_that_starts_prints_what_it_runs_on_and_its_limits_unless_it_is_quiet() {
+    let printed = stderr_of_child(|| {
+        let mut builder = Builder::new();
+        builder.shards(1);
+        builder.start().unwrap().stop(Duration::ZERO);
+        eprintln!("-- and quiet --");
+        shards(1).start().unwrap().stop(Duration::ZERO);
+        String::new()
+    });
+    let (loud, quiet) = printed.split_once("-- and quiet --").unwrap();
+    for word in ["idle: park", "limits per shard: 262144 requests", "KiB"] {
+        assert!(loud.contains(word), "{word:?} is missing in {loud:?}");
+        assert!(!quiet.contains(word), "{quiet:?}");
+    }
 }
 
 // --- Stopping.

@@ -26,6 +26,7 @@ pub(super) struct Built {
 pub(super) fn build(spec: &CellSpec, config: &Config) -> Result<Built, CellError> {
     let ready = Ready::new(config, &spec.base_dir, spec.seed, alloc_count::publish)?;
     let mut builder = Builder::new();
+    builder.quiet();
     let n_shards = choose_shards(&mut builder, spec)?;
     builder.limits(limits(spec, config, n_shards)?).seed(spec.seed);
     let units = ready.declare(&mut builder, n_shards)?;

@@ -87,6 +87,7 @@ pub struct Builder {
     wait_cap: Option<Duration>,
     seed: u64,
     recording: bool,
+    quiet: bool,
     stages: Vec<Declared>,
 }
 
@@ -115,6 +116,7 @@ impl Builder {
             wait_cap: None,
             seed: fastrand::u64(..),
             recording: false,
+            quiet: false,
             stages: Vec::new(),
         }
     }
@@ -164,6 +166,13 @@ impl Builder {
     /// Keeps a log of every turn from the first on, for [`Handle::take_turns`]. Default off.
     pub fn record_turns(&mut self, recording: bool) -> &mut Self {
         self.recording = recording;
+        self
+    }
+
+    /// Does not print on standard error what the engine runs on and its limits
+    /// ([`Engine::describe`]) once it has started.
+    pub fn quiet(&mut self) -> &mut Self {
+        self.quiet = true;
         self
     }
 
@@ -338,8 +347,14 @@ impl Builder {
         let snapshots: Vec<Arc<Published<ShardSnapshot>>> =
             (0..n_shards).map(|_| Arc::default()).collect();
         let handle = Handle::new(Arc::clone(&outsides), snapshots.clone(), clock.clone());
-        let mut engine =
-            Engine::new(handle, Arc::clone(&board), bridges, self.limits.clone(), host.clone());
+        let mut engine = Engine::new(
+            handle,
+            Arc::clone(&board),
+            bridges,
+            self.limits.clone(),
+            self.idle,
+            host.clone(),
+        );
 
         let failures = Arc::new(Gathering::default());
         let ends = pinned::lanes(n_shards, self.limits.lane_parcels);
@@ -369,8 +384,23 @@ impl Builder {
                 Err(error) => failures.add(Err(error)),
             }
         }
-        match failures.wait(n_shards, self.limits.start_timeout) {
-            Ok(()) => Ok(engine),
+        self.await_shards(engine, &failures)
+    }
+
+    /// The start barrier: the engine, once every shard serves.
+    fn await_shards(
+        &self,
+        mut engine: Engine,
+        started: &Gathering<StartError>,
+    ) -> Result<Engine, StartError> {
+        let n_shards = engine.handle().n_shards();
+        match started.wait(n_shards, self.limits.start_timeout) {
+            Ok(()) => {
+                if !self.quiet {
+                    eprintln!("{}", engine.describe());
+                }
+                Ok(engine)
+            }
             Err(Some(error)) => {
                 engine.give_up();
                 Err(error)

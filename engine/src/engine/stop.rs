@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::handle::Handle;
 use crate::limits::Limits;
 use crate::runtime::ShardId;
+use crate::runtime::pinned::IdlePolicy;
 use crate::runtime::preflight::Report;
 use crate::runtime::shared::Control;
 use crate::runtime::shared::board::{Board, Phase};
@@ -23,6 +24,7 @@ pub struct Engine {
     board: Arc<Board>,
     bridges: Arc<Bridges>,
     limits: Limits,
+    idle: IdlePolicy,
     host: Report,
     threads: Vec<JoinHandle<()>>,
 }
@@ -49,9 +51,10 @@ impl Engine {
         board: Arc<Board>,
         bridges: Arc<Bridges>,
         limits: Limits,
+        idle: IdlePolicy,
         host: Report,
     ) -> Self {
-        Self { handle, board, bridges, limits, host, threads: Vec::new() }
+        Self { handle, board, bridges, limits, idle, host, threads: Vec::new() }
     }
 
     pub(super) fn adopt(&mut self, thread: JoinHandle<()>) {
@@ -64,10 +67,10 @@ impl Engine {
         &self.handle
     }
 
-    /// What the engine runs on and with, for a log: CPUs, kernel, limits.
+    /// What the engine runs on and with, for a log: CPUs, kernel, idle policy, limits.
     #[must_use]
     pub fn describe(&self) -> String {
-        format!("{}\n{}", self.host, self.limits.describe())
+        format!("{}\nidle: {}\n{}", self.host, self.idle, self.limits.describe())
     }
 
     /// Stops in phases, each a barrier over all shards: refuse new work; drain until nothing is

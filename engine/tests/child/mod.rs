@@ -5,7 +5,7 @@
 //! says which of the two it is. What the child's body returns comes back as text.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 const IS_CHILD: &str = "FOREBAY_TEST_CHILD";
 const SAID: &str = "the child said: ";
@@ -23,17 +23,7 @@ pub(crate) enum Ended {
 ///
 /// The closure's type names the test to re-run, as in `preflight::a_test::{{closure}}`.
 pub(crate) fn in_child<F: FnOnce() -> String>(body: F) -> Ended {
-    if std::env::var_os(IS_CHILD).is_some() {
-        say(&body());
-    }
-    let closure = std::any::type_name::<F>();
-    let test = closure.split("::").nth(1).unwrap();
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(IS_CHILD, "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = output_of_child(body);
     if let Some(signal) = output.status.signal() {
         return Ended::Killed(signal);
     }
@@ -41,9 +31,29 @@ pub(crate) fn in_child<F: FnOnce() -> String>(body: F) -> Ended {
     let said = stdout.lines().find_map(|line| line.split_once(SAID));
     let Some((_, said)) = said else {
         let stderr = String::from_utf8_lossy(&output.stderr);
+        let closure = std::any::type_name::<F>();
         panic!("{closure} ended with {} and said nothing\n{stdout}{stderr}", output.status);
     };
     Ended::Said(said.to_owned())
+}
+
+#[allow(dead_code, reason = "each test binary uses its part")]
+/// Runs `body` like [`in_child`] and gives what it wrote to standard error.
+pub(crate) fn stderr_of_child<F: FnOnce() -> String>(body: F) -> String {
+    String::from_utf8(output_of_child(body).stderr).unwrap()
+}
+
+fn output_of_child<F: FnOnce() -> String>(body: F) -> Output {
+    if std::env::var_os(IS_CHILD).is_some() {
+        say(&body());
+    }
+    let test = std::any::type_name::<F>().split("::").nth(1).unwrap();
+    Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(IS_CHILD, "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 #[allow(clippy::print_stdout, reason = "standard output is how the child answers")]

@@ -315,6 +315,7 @@ pub(crate) type Later = Arc<OnceLock<StageRef<Scripted>>>;
 /// A builder of so many shards.
 pub(crate) fn shards(n_shards: usize) -> Builder {
     let mut builder = Builder::new();
+    builder.quiet();
     builder.shards(n_shards);
     builder
 }

@@ -1,0 +1,80 @@
+//! The turn: who runs in it, and that nobody is forgotten.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use futures_lite::future::zip;
+
+use crate::ring::{all, double, one_stage, policy, spawn};
+
+#[test]
+fn a_caller_that_its_turn_has_answered_goes_on_in_the_same_turn() {
+    let (ring, probe) = one_stage(1, policy(|_| {}), double);
+    ring.run(0, move || async move {
+        for key in 0..1_000 {
+            probe.call(key).await.unwrap();
+        }
+    });
+    let turns = ring.stop()[0].turns;
+    // With a round through the ready queue in between it would be two turns for each call.
+    assert!((1_000..1_500).contains(&turns), "{turns} turns for 1,000 calls");
+}
+
+#[test]
+fn callers_that_are_answered_at_once_keep_nobody_waiting() {
+    const YIELDS: usize = 100;
+    let (ring, probe) = one_stage(1, policy(|_| {}), double);
+    let calls_meanwhile = ring.run(0, move || async move {
+        let (calls, done) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+        let callers: Vec<_> = (0..8)
+            .map(|key| {
+                let (probe, calls, done) = (probe.clone(), Rc::clone(&calls), Rc::clone(&done));
+                spawn(async move {
+                    while !done.get() {
+                        probe.call(key).await.unwrap();
+                        calls.set(calls.get() + 1);
+                    }
+                })
+            })
+            .collect();
+        let bystander = spawn(async move {
+            for _ in 0..YIELDS {
+                forebay::yield_now().await;
+            }
+            done.set(true);
+            calls.get()
+        });
+        zip(all(callers), bystander).await.1.unwrap()
+    });
+    // One call of each caller for each turn of the bystander, and a few at the start.
+    assert!(calls_meanwhile <= 8 * (YIELDS + 10), "{calls_meanwhile} calls in {YIELDS} yields");
+    ring.stop();
+}
+
+#[test]
+fn one_request_may_have_as_many_calls_outstanding_as_the_queue_holds() {
+    // The executor's own tasks bear 32,767 wakers and no more; a request is none of them.
+    const CALLS: u64 = 60_000;
+    let (ring, probe) = one_stage(1, policy(|_| {}), double);
+    let sum = ring.run(0, move || async move {
+        let mut calls: Vec<_> = (0..CALLS).map(|key| Some(probe.call(key))).collect();
+        let mut sum = 0;
+        std::future::poll_fn(|cx| {
+            for slot in &mut calls {
+                let Some(call) = slot else { continue };
+                if let std::task::Poll::Ready(reply) = std::pin::Pin::new(call).poll(cx) {
+                    sum += reply.unwrap();
+                    *slot = None;
+                }
+            }
+            if calls.iter().all(Option::is_none) {
+                std::task::Poll::Ready(sum)
+            } else {
+                std::task::Poll::Pending
+            }
+        })
+        .await
+    });
+    assert_eq!(sum, (0..CALLS).map(|key| key * 2).sum());
+    ring.stop();
+}
