@@ -18,6 +18,7 @@ mod task;
 mod stage;
 mod mesh;
 mod fs;
+mod net;
 mod shard;
 mod engine;
 #[cfg(feature = "sim")]
@@ -34,6 +35,7 @@ pub use fs::File;
 pub use limits::Limits;
 pub use mesh::LaneLedger;
 pub use metrics::{Distribution, LongPoll, SealCounts, ShardSnapshot, StageLedger, StageSnapshot};
+pub use net::Connection;
 pub use runtime::affinity::{self, CpuId, CpuList};
 pub use runtime::bridge::Bridge;
 pub use runtime::pinned::IdlePolicy;
@@ -48,7 +50,7 @@ pub use stage::{
 };
 pub use task::{
     Remote, Request, RequestOptions, Scope, Sleep, Unit, UnitKey, YieldNow, add_source, now,
-    on_shard, scope, sleep, spawn, this_shard, yield_now,
+    on_shard, scope, sleep, spawn, spawn_background, this_shard, yield_now,
 };
 
 pub use futures_lite::future::{try_zip as try_join, zip as join};

@@ -265,7 +265,7 @@ fn merged(phase: &Phase, tallies: &[Tally]) -> Recorder {
 
 /// Compares the views that requests were told of with those that the database holds.
 fn check_views(ready: &Ready, counted: u64, repetition: &mut Repetition) -> Result<(), CellError> {
-    let stored = ready.views_total();
+    let stored = ready.views_added();
     let stored = stored.map_err(|error| CellError::Failed(format!("reading views: {error}")))?;
     // A request that failed or outlived its window may have been counted by the database alone; a
     // view that was acknowledged must be there.

@@ -15,7 +15,9 @@ mod unit;
 mod remote;
 mod sleep;
 mod source;
+mod background;
 
+pub use background::spawn_background;
 pub(crate) use records::Tasks;
 pub use remote::{Remote, on_shard};
 pub use request::{Request, RequestOptions, spawn};

@@ -228,23 +228,22 @@ impl Ready {
     fn connections(&self) -> usize {
         match self.source.kind {
             #[cfg(feature = "postgres")]
-            SourceKind::Postgres { .. } => super::postgres_client::CONNECTIONS,
+            SourceKind::Postgres(_) => super::postgres_client::PERMITS,
             _ => 1,
         }
     }
 
-    /// All views in the database, read back from it; `None` where nothing is durable.
+    /// The views that this run has added, read back from the database; `None` where nothing is
+    /// durable.
     ///
     /// # Errors
     /// Whatever the database says.
-    pub fn views_total(&self) -> Result<Option<u64>, StoreError> {
+    pub fn views_added(&self) -> Result<Option<u64>, StoreError> {
         match &self.source.kind {
             SourceKind::None | SourceKind::Simulated(_) => Ok(None),
             SourceKind::Sqlite { views, .. } => views::Views::open(views)?.total().map(Some),
             #[cfg(feature = "postgres")]
-            SourceKind::Postgres { target, schema } => {
-                super::postgres_client::views_total(target, schema).map(Some)
-            }
+            SourceKind::Postgres(server) => super::postgres_setup::views_added(server).map(Some),
         }
     }
 }
@@ -269,8 +268,8 @@ fn build_sqlite(
 fn reach_postgres(config: &config::Postgres, tables: &Tables) -> Result<SourceKind, StoreError> {
     let password = std::env::var("PGPASSWORD").ok();
     let target = super::postgres::Target::parse(&config.url, password.as_deref())?;
-    let schema = super::postgres_client::prepare(&target, tables)?;
-    Ok(SourceKind::Postgres { target: Box::new(target), schema })
+    let server = super::postgres_setup::prepare(&target, tables)?;
+    Ok(SourceKind::Postgres(Box::new(server)))
 }
 
 /// Every shard must find a key that another one owns, or its requests would look for one for ever.

@@ -24,7 +24,7 @@ use super::config::Simulated;
 use super::data::{Airport, BoardKey, Flight, FlightId, Iata, Tables};
 use super::error::StoreError;
 #[cfg(feature = "postgres")]
-use super::postgres_client::{CONNECTIONS, PostgresClient};
+use super::postgres_client::Clients;
 use super::simulated::Model;
 use super::{sqlite, views};
 
@@ -54,10 +54,7 @@ pub(super) enum SourceKind {
         views: PathBuf,
     },
     #[cfg(feature = "postgres")]
-    Postgres {
-        target: Box<super::postgres::Target>,
-        schema: String,
-    },
+    Postgres(Box<super::postgres_setup::Server>),
 }
 
 /// The downstream of one shard.
@@ -74,10 +71,7 @@ pub(super) enum Downstream {
         after_blocking: fn(),
     },
     #[cfg(feature = "postgres")]
-    Postgres {
-        clients: Bridge<PostgresClient>,
-        after_blocking: fn(),
-    },
+    Postgres(Box<Clients>),
 }
 
 impl fmt::Debug for Downstream {
@@ -87,7 +81,7 @@ impl fmt::Debug for Downstream {
             Self::Simulated { .. } => "Downstream(simulated)",
             Self::Sqlite { .. } => "Downstream(sqlite)",
             #[cfg(feature = "postgres")]
-            Self::Postgres { .. } => "Downstream(postgres)",
+            Self::Postgres(_) => "Downstream(postgres)",
         })
     }
 }
@@ -130,12 +124,8 @@ impl Source {
                 }
             }
             #[cfg(feature = "postgres")]
-            SourceKind::Postgres { target, schema } => {
-                let (target, schema) = (target.clone(), schema.clone());
-                let client = move || told(PostgresClient::new(&target, &schema));
-                let name = format!("postgres-{shard}");
-                let clients = Bridge::new(&name, CONNECTIONS, JOBS_MAX, client)?;
-                Downstream::Postgres { clients, after_blocking }
+            SourceKind::Postgres(server) => {
+                Downstream::Postgres(Box::new(Clients::new((**server).clone())))
             }
         })
     }
@@ -161,9 +151,8 @@ impl Downstream {
                 bridged(reads, *after_blocking, move |db| db.flights(&ids)).await.map(keyed)
             }
             #[cfg(feature = "postgres")]
-            Self::Postgres { clients, after_blocking } => {
-                let read = move |db: &mut PostgresClient| db.run(async |db| db.flights(&ids).await);
-                bridged(clients, *after_blocking, read).await.map(keyed)
+            Self::Postgres(clients) => {
+                clients.run(async |db| db.flights(&ids).await).await.map(keyed)
             }
         }
     }
@@ -184,10 +173,8 @@ impl Downstream {
                 bridged(reads, *after_blocking, move |db| db.airports(&codes)).await.map(keyed)
             }
             #[cfg(feature = "postgres")]
-            Self::Postgres { clients, after_blocking } => {
-                let read =
-                    move |db: &mut PostgresClient| db.run(async |db| db.airports(&codes).await);
-                bridged(clients, *after_blocking, read).await.map(keyed)
+            Self::Postgres(clients) => {
+                clients.run(async |db| db.airports(&codes).await).await.map(keyed)
             }
         }
     }
@@ -212,11 +199,8 @@ impl Downstream {
                 bridged(reads, *after_blocking, read).await.map(keyed)
             }
             #[cfg(feature = "postgres")]
-            Self::Postgres { clients, after_blocking } => {
-                let read = move |db: &mut PostgresClient| {
-                    db.run(async |db| db.departures(&keys, limit).await)
-                };
-                bridged(clients, *after_blocking, read).await.map(keyed)
+            Self::Postgres(clients) => {
+                clients.run(async |db| db.departures(&keys, limit).await).await.map(keyed)
             }
         }
     }
@@ -234,10 +218,8 @@ impl Downstream {
                 Ok(Vec::new())
             }
             #[cfg(feature = "postgres")]
-            Self::Postgres { clients, after_blocking } => {
-                let write =
-                    move |db: &mut PostgresClient| db.run(async |db| db.add_views(&viewed).await);
-                bridged(clients, *after_blocking, write).await?;
+            Self::Postgres(clients) => {
+                clients.run(async |db| db.add_views(&viewed).await).await?;
                 Ok(Vec::new())
             }
         }

@@ -23,6 +23,8 @@ pub mod stages;
 mod downstream;
 #[cfg(feature = "postgres")]
 mod postgres_client;
+#[cfg(feature = "postgres")]
+mod postgres_setup;
 pub mod deploy;
 #[cfg(test)]
 mod fixture;

@@ -49,6 +49,12 @@ impl Target {
     }
 }
 
+impl Target {
+    pub(super) fn place(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
 /// Names the schema that holds these tables: by digest, so that different data never mix.
 #[must_use]
 pub fn schema(tables: &Tables) -> String {

@@ -6,9 +6,11 @@
 mod driver;
 mod files;
 mod start;
+mod streams;
 
 pub(crate) use files::PinnedFile;
 pub(crate) use start::{ShardSpec, lanes, start};
+pub(crate) use streams::PinnedStream;
 
 use std::fmt;
 use std::sync::Arc;

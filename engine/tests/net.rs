@@ -1,0 +1,116 @@
+//! Goal: a shard's connection carries bytes both ways whole, tells when there is no server, and one
+//! that is left behind does not keep the engine.
+//! Method: a plain echo server on an ordinary thread, real sockets on loopback.
+
+#![allow(clippy::disallowed_methods, reason = "the server is an ordinary thread")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod ring;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use forebay::sim::SimOptions;
+use forebay::{Builder, Connection, RequestOptions, spawn_background};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use ring::{Notes, Ring, shards};
+
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// Serves one connection: whatever comes goes back.
+fn echo_once() -> (SocketAddr, std::thread::JoinHandle<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let (mut bytes, mut n_echoed) = ([0; 4_096], 0);
+        loop {
+            match socket.read(&mut bytes).unwrap() {
+                0 => return n_echoed,
+                n_read => {
+                    socket.write_all(&bytes[..n_read]).unwrap();
+                    n_echoed += n_read;
+                }
+            }
+        }
+    });
+    (address, server)
+}
+
+#[test]
+fn what_is_written_comes_back_whole() {
+    let (address, server) = echo_once();
+    let ring = Ring::start(shards(1));
+    ring.run(0, move || async move {
+        let mut connection = Connection::connect(address, WITHIN).await.unwrap();
+        for n_bytes in [1, 100, 50_000] {
+            let sent: Vec<u8> = (0..n_bytes).map(|n: u32| n.to_le_bytes()[0]).collect();
+            connection.write_all(&sent).await.unwrap();
+            connection.flush().await.unwrap();
+            let mut came = vec![0; sent.len()];
+            connection.read_exact(&mut came).await.unwrap();
+            assert_eq!(came, sent);
+        }
+        connection.close().await.unwrap();
+    });
+    assert!(server.join().unwrap() > 0);
+    ring.stop();
+}
+
+#[test]
+fn no_server_is_an_error_at_once() {
+    // A port that was free a moment ago and that nobody listens on.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ring = Ring::start(shards(1));
+    let refused = ring.run(0, move || async move {
+        Connection::connect(address, WITHIN).await.map(drop).map_err(|error| error.kind())
+    });
+    assert_eq!(refused, Err(ErrorKind::ConnectionRefused));
+    ring.stop();
+}
+
+#[test]
+fn a_simulation_has_no_sockets_and_says_so() {
+    let mut sim = Builder::new().simulate(SimOptions::new(1, 1)).unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], 9));
+    let connecting = move || async move {
+        Connection::connect(address, WITHIN).await.map(drop).map_err(|error| error.kind())
+    };
+    let reply = sim.handle().submit(0, RequestOptions::default(), connecting).unwrap();
+    while sim.step() {}
+    assert_eq!(reply.try_take().expect("it has ended"), Ok(Err(ErrorKind::Unsupported)));
+}
+
+/// Notes that it was dropped, and on which thread.
+struct Dropped(Notes<Option<String>>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.add(std::thread::current().name().map(ToOwned::to_owned));
+    }
+}
+
+#[test]
+fn a_connection_in_the_background_is_not_waited_for_and_closed_when_its_shard_ends() {
+    let (address, server) = echo_once();
+    let (drops, ring) = (Notes::default(), Ring::start(shards(1)));
+    let dropped = Dropped(drops.clone());
+    ring.run(0, move || async move {
+        let mut connection = Connection::connect(address, WITHIN).await.unwrap();
+        spawn_background(async move {
+            let _dropped = dropped;
+            let mut bytes = [0; 16];
+            // The server has nothing to say: this waits for ever.
+            let _came = connection.read(&mut bytes).await;
+        });
+        spawn_background(async { panic!("planted: a background task that panics ends alone") });
+        for _ in 0..10 {
+            forebay::yield_now().await;
+        }
+    });
+    assert_eq!(drops.all(), []);
+    ring.stop();
+    assert_eq!(drops.all(), [Some("forebay-0".to_owned())]);
+    assert_eq!(server.join().unwrap(), 0, "the server has seen the end and no byte");
+}
