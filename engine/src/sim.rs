@@ -50,6 +50,8 @@ pub struct SimOptions {
     pub lane_delay: Duration,
     /// Longest time one poll takes. Default 20 µs: some passes are cut.
     pub poll: Duration,
+    /// Longest time a bridge's thread takes for one job. Default 500 µs.
+    pub job: Duration,
     /// Whether the tasks of a pass run in any order. Default yes.
     pub shuffle: bool,
     /// A fault to plant. Default none.
@@ -65,6 +67,7 @@ impl SimOptions {
             n_shards,
             lane_delay: Duration::from_micros(200),
             poll: Duration::from_micros(20),
+            job: Duration::from_micros(500),
             shuffle: true,
             plant: None,
         }
@@ -150,6 +153,7 @@ impl Simulation {
             chance: Chance {
                 lane_delay_ns: nanos(options.lane_delay),
                 poll_ns: nanos(options.poll),
+                job_ns: nanos(options.job),
                 shuffle: options.shuffle,
             },
             plant: options.plant,

@@ -6,16 +6,21 @@
 //! with 16 batches in flight. Threads are re-pinned: started from a shard they would inherit its
 //! one core.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 use super::affinity::unpin_current_thread;
-use super::core;
+use super::core::{self, Core, Due};
 use super::guard::{contain, drop_payload};
+use super::half::Half;
 use crate::error::BridgeError;
 
 type Job<C> = Box<dyn FnOnce(&mut C) + Send>;
@@ -24,20 +29,36 @@ type Job<C> = Box<dyn FnOnce(&mut C) + Send>;
 ///
 /// Its threads end, once they have worked off their jobs, when the last clone is dropped or the
 /// engine stops; a thread still busy then is reported by name and left behind.
+///
+/// In simulation jobs run on the simulation's own thread, each after a time that the seed decides.
 pub struct Bridge<C> {
-    jobs: Sender<Job<C>>,
+    workers: Workers<C>,
     name: Rc<str>,
+}
+
+/// Who works off the jobs.
+enum Workers<C> {
+    Threads(Sender<Job<C>>),
+    Simulated(Rc<Simulated<C>>),
 }
 
 impl<C> Clone for Bridge<C> {
     fn clone(&self) -> Self {
-        Self { jobs: self.jobs.clone(), name: Rc::clone(&self.name) }
+        let workers = match &self.workers {
+            Workers::Threads(jobs) => Workers::Threads(jobs.clone()),
+            Workers::Simulated(simulated) => Workers::Simulated(Rc::clone(simulated)),
+        };
+        Self { workers, name: Rc::clone(&self.name) }
     }
 }
 
 impl<C> fmt::Debug for Bridge<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bridge({}, {} jobs wait)", self.name, self.jobs.len())
+        let n_waiting = match &self.workers {
+            Workers::Threads(jobs) => jobs.len(),
+            Workers::Simulated(simulated) => simulated.waiting.borrow().len(),
+        };
+        write!(f, "Bridge({}, {n_waiting} jobs wait)", self.name)
     }
 }
 
@@ -64,8 +85,13 @@ impl<C: 'static> Bridge<C> {
     where
         F: Fn() -> Option<C> + Send + Sync + Clone + 'static,
     {
+        let core = core::current();
+        if let Half::Simulated(_) = core.half() {
+            let workers = Workers::Simulated(Simulated::new(n_threads, jobs_max, connect));
+            return Ok(Self { workers, name: name.into() });
+        }
         let (sender, receiver) = crossbeam_channel::bounded(jobs_max);
-        let bridges = Arc::clone(core::current().outside().bridges());
+        let bridges = Arc::clone(core.outside().bridges());
         let (idx, closed) = bridges.enter(name);
         for thread_idx in 0..n_threads {
             let (jobs, closed, connect) = (receiver.clone(), closed.clone(), connect.clone());
@@ -78,7 +104,7 @@ impl<C: 'static> Bridge<C> {
                 drop(running);
             })?;
         }
-        Ok(Self { jobs: sender, name: name.into() })
+        Ok(Self { workers: Workers::Threads(sender), name: name.into() })
     }
 
     /// Runs `job` on one of the bridge's threads and awaits its answer. Dropping the future does
@@ -106,14 +132,75 @@ impl<C: 'static> Bridge<C> {
                 std::panic::resume_unwind(payload);
             }
         });
-        match self.jobs.try_send(job) {
-            Ok(()) => {
-                let _owed = core::current().owe();
-                receiver.await.unwrap_or(Err(BridgeError::Closed))
-            }
-            Err(TrySendError::Full(_)) => Err(BridgeError::Full { depth: self.jobs.len() }),
-            Err(TrySendError::Disconnected(_)) => Err(BridgeError::Closed),
+        match &self.workers {
+            Workers::Threads(jobs) => jobs.try_send(job).map_err(|refused| match refused {
+                TrySendError::Full(_) => BridgeError::Full { depth: jobs.len() },
+                TrySendError::Disconnected(_) => BridgeError::Closed,
+            })?,
+            Workers::Simulated(simulated) => simulated.send(job)?,
         }
+        let _owed = core::current().owe();
+        receiver.await.unwrap_or(Err(BridgeError::Closed))
+    }
+}
+
+/// The threads of a bridge in simulation: tasks that take their time and then do the job at once.
+struct Simulated<C> {
+    connect: Box<dyn Fn() -> Option<C>>,
+    waiting: RefCell<VecDeque<Job<C>>>,
+    jobs_max: usize,
+    /// Clients of the threads that have nothing to do; `None` for one that is to connect first.
+    idle: RefCell<Vec<Option<C>>>,
+}
+
+impl<C: 'static> Simulated<C> {
+    fn new(
+        n_threads: usize,
+        jobs_max: usize,
+        connect: impl Fn() -> Option<C> + 'static,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            connect: Box::new(connect),
+            waiting: RefCell::default(),
+            jobs_max,
+            idle: RefCell::new((0..n_threads).map(|_| None).collect()),
+        })
+    }
+
+    fn send(self: &Rc<Self>, job: Job<C>) -> Result<(), BridgeError> {
+        let idle = self.idle.borrow_mut().pop();
+        let depth = self.waiting.borrow().len();
+        if idle.is_none() && depth >= self.jobs_max {
+            return Err(BridgeError::Full { depth });
+        }
+        self.waiting.borrow_mut().push_back(job);
+        if let Some(client) = idle {
+            let thread = Rc::clone(self).work(core::current(), client);
+            core::current().spawn(Location::caller(), thread).detach();
+        }
+        Ok(())
+    }
+
+    async fn work(self: Rc<Self>, core: Rc<Core>, mut client: Option<C>) {
+        loop {
+            let job = self.waiting.borrow_mut().pop_front();
+            let Some(job) = job else { break };
+            let Half::Simulated(half) = core.half() else {
+                unreachable!("a simulated bridge lives in a simulation")
+            };
+            let done_at = core.now().after(half.job_time());
+            let mut armed = false;
+            poll_fn(|cx| {
+                if std::mem::replace(&mut armed, true) {
+                    return Poll::Ready(());
+                }
+                core.arm(done_at, Due::Wake(cx.waker().clone()));
+                Poll::Pending
+            })
+            .await;
+            serve_one(&mut client, job, &*self.connect);
+        }
+        self.idle.borrow_mut().push(client);
     }
 }
 
@@ -121,20 +208,24 @@ impl<C: 'static> Bridge<C> {
 fn serve<C>(jobs: &Receiver<Job<C>>, closed: &Receiver<()>, connect: &impl Fn() -> Option<C>) {
     let mut client = None;
     while let Some(job) = next_job(jobs, closed) {
-        if client.is_none() {
-            client = catch_unwind(AssertUnwindSafe(connect)).unwrap_or_else(|payload| {
-                drop_payload(payload);
-                None
-            });
-        }
-        // Without a client the job is dropped, and with it the sender of its answer: `Closed`.
-        let Some(connected) = &mut client else { continue };
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(connected))) {
+        serve_one(&mut client, job, connect);
+    }
+}
+
+fn serve_one<C>(client: &mut Option<C>, job: Job<C>, connect: &(impl Fn() -> Option<C> + ?Sized)) {
+    if client.is_none() {
+        *client = catch_unwind(AssertUnwindSafe(connect)).unwrap_or_else(|payload| {
             drop_payload(payload);
-            // What a panic left of the client cannot be trusted.
-            let broken = client.take();
-            contain(|| drop(broken));
-        }
+            None
+        });
+    }
+    // Without a client the job is dropped, and with it the sender of its answer: `Closed`.
+    let Some(connected) = client else { return };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(connected))) {
+        drop_payload(payload);
+        // What a panic left of the client cannot be trusted.
+        let broken = client.take();
+        contain(|| drop(broken));
     }
 }
 

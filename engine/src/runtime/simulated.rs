@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::half::{Access, Plant};
 use super::lane::Parcel;
@@ -27,6 +28,8 @@ pub(crate) struct Chance {
     pub(crate) lane_delay_ns: u64,
     /// Longest time one poll takes.
     pub(crate) poll_ns: u64,
+    /// Longest time one job of a bridge takes.
+    pub(crate) job_ns: u64,
     /// Whether tasks of a pass run in another order than they became ready.
     pub(crate) shuffle: bool,
 }
@@ -85,6 +88,11 @@ impl SimulatedHalf {
         let now = Time::from_nanos(now.as_nanos() + spent);
         self.world.clock.set(now);
         now
+    }
+
+    /// How long the next job of a bridge takes.
+    pub(crate) fn job_time(&self) -> Duration {
+        Duration::from_nanos(self.world.rng.borrow_mut().u64(0..=self.world.chance.job_ns))
     }
 
     pub(crate) fn cuts_pass(&self, polled: usize, over_slice: bool) -> bool {

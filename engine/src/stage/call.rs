@@ -67,7 +67,12 @@ impl<S: Stage> Call<S> {
         let stage = &*self.stage;
         let deadline = stage.deadline(self.scope.deadline, self.within);
         let route = stage.route(&item);
-        if let Some(error) = stage.refusal(self.scope, deadline, route) {
+        let refused = stage.refusal(self.scope, deadline, route).or_else(|| {
+            // Whoever joins what is queued takes no room.
+            let joins = route.is_none() && !self.fresh;
+            stage.refusal_for_room().filter(|_| !(joins && stage.can_join(&item)))
+        });
+        if let Some(error) = refused {
             stage.metrics.count_refusal(&error);
             crate::runtime::guard::contain(|| drop(item));
             return Err(error);
@@ -100,14 +105,16 @@ impl<S: Stage> StageCore<S> {
         if now.after(self.permits.borrow().expected_run(now)) > deadline || now >= deadline {
             return Some(CallError::Expired(Outcome::NotSent));
         }
-        let depth = self.depth();
-        if depth >= self.options.queue_max {
-            return Some(CallError::Shed { depth });
-        }
         match route {
             Some(owner) => self.crossing.refusal(owner, self.core.half()),
             None => None,
         }
+    }
+
+    /// Refuses an item for which the queue has no room.
+    fn refusal_for_room(&self) -> Option<CallError<S::Error>> {
+        let depth = self.depth();
+        (depth >= self.options.queue_max).then_some(CallError::Shed { depth })
     }
 }
 

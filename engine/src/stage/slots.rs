@@ -200,6 +200,17 @@ impl<S: Stage> StageCore<S> {
         self.queue.borrow_mut().open_lane(Rc::new(class), hash)
     }
 
+    /// Whether a call with this item would share one that is queued or in flight.
+    pub(super) fn can_join(&self, item: &S::Item) -> bool {
+        if self.options.dedup == Dedup::Off {
+            return false;
+        }
+        let key = S::key(item);
+        let joined = self.join(&key, self.hasher.hash_one(&key)).is_some();
+        contain(|| drop(key));
+        joined
+    }
+
     /// Finds what a call with this key may join.
     fn join(&self, key: &S::Key, hash: u64) -> Option<Place> {
         let place = self.index.borrow().get(hash)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::{CallError, Limits, Outcome, RequestError, RequestOptions, SubmitError};
+use forebay::{CallError, Dedup, Limits, Outcome, RequestError, RequestOptions, SubmitError};
 
 use crate::ring::{
     Gate, Notes, PATIENCE, Ring, all, double, eventually, one_stage, policy, scripted, shards,
@@ -133,6 +133,33 @@ fn a_call_that_finds_the_queue_full_is_shed() {
     assert!(matches!(shed, CallError::Shed { depth: 2 }), "{shed:?}");
     assert_eq!(shed.outcome(), Outcome::NotSent);
     assert_eq!(ring.stop()[0].stages[0].shed, 2);
+}
+
+#[test]
+fn a_call_that_shares_a_queued_item_takes_no_room_and_is_not_shed() {
+    let gate = Gate::default();
+    let options = policy(|options| {
+        options.queue_max = 1;
+        options.dedup = Dedup::Queued;
+    });
+    let (ring, probe) = one_stage(1, options, held(&gate));
+    let replies = ring.run(0, move || async move {
+        let first = spawn(probe.call(0));
+        while probe.batches.all().is_empty() {
+            forebay::yield_now().await;
+        }
+        let calls = [probe.call(1), probe.call(1), probe.call(2), probe.call(1).fresh()];
+        let rest = calls.map(spawn).into_iter().collect();
+        forebay::yield_now().await;
+        gate.open();
+        let mut replies = vec![first.await.unwrap()];
+        replies.extend(all(rest).await);
+        replies
+    });
+    let [Ok(0), Ok(2), Ok(2), Err(other), Err(fresh)] = &replies[..] else { panic!("{replies:?}") };
+    assert!(matches!(other, CallError::Shed { depth: 1 }), "{other:?}");
+    assert!(matches!(fresh, CallError::Shed { depth: 1 }), "{fresh:?}");
+    ring.stop();
 }
 
 #[test]
