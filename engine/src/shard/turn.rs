@@ -72,6 +72,7 @@ impl Shard {
             self.core.begin_pass();
             self.pass_left.set(ready.len());
         }
+        let slice_end = began.after(self.slice());
         let mut watch = Stopwatch::new(began);
         let (mut polled, mut cut) = (0, false);
         while self.pass_left.get() > 0 && !cut {
@@ -83,7 +84,7 @@ impl Shard {
             self.pass_left.set(self.pass_left.get() - 1);
             self.poll(task, &mut watch);
             polled += 1;
-            cut = self.core.half().cuts_pass(polled, watch.read_at().since(began) >= self.slice());
+            cut = self.core.half().cuts_pass(polled, watch.read_at() >= slice_end);
         }
         watch.close(self.core.half(), &self.metrics);
         self.metrics.polls.add(polled as u64);
@@ -130,6 +131,7 @@ impl Shard {
     /// Each runs once; what it asks now is sealed by a later turn, so nobody else waits for ever.
     fn run_last_step(&self, passed: Time) -> LastStep {
         let ready = self.core.ready();
+        let slice_end = passed.after(self.slice());
         let mut watch = Stopwatch::new(passed);
         ready.begin_last_step();
         // Batches were put before whatever was ready; settling may have added behind.
@@ -142,8 +144,7 @@ impl Shard {
         while !cut && let Some(task) = ready.pop_answered() {
             self.poll(task, &mut watch);
             answered += 1;
-            let over_slice = watch.read_at().since(passed) >= self.slice();
-            cut = self.core.half().cuts_last_step(answered, over_slice);
+            cut = self.core.half().cuts_last_step(answered, watch.read_at() >= slice_end);
         }
         ready.end_last_step();
         watch.close(self.core.half(), &self.metrics);

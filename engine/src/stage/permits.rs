@@ -68,8 +68,7 @@ impl Permits {
     /// What a batch is expected to take; zero when nothing recent is known, so that a downstream
     /// that has recovered is tried again.
     pub(crate) fn expected_run(&self, now: Time) -> Duration {
-        let horizon = (self.run.mean * STALE_AFTER).max(STALE_MIN);
-        if now.since(self.run.at) > horizon { Duration::ZERO } else { self.run.mean }
+        if now > self.run.stale_at { Duration::ZERO } else { self.run.mean }
     }
 }
 
@@ -78,13 +77,14 @@ impl Permits {
 #[derive(Debug, Default)]
 struct RunMean {
     mean: Duration,
-    at: Time,
+    /// From here on it is no evidence any more.
+    stale_at: Time,
 }
 
 impl RunMean {
     fn record(&mut self, now: Time, run: Duration) {
         self.mean = if self.mean.is_zero() { run } else { self.mean - self.mean / 8 + run / 8 };
-        self.at = now;
+        self.stale_at = now.after((self.mean * STALE_AFTER).max(STALE_MIN));
     }
 }
 

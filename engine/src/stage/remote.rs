@@ -187,8 +187,7 @@ impl<S: Stage> StageCore<S> {
     /// Admits a call that will leave for `owner` when there is credit.
     pub(super) fn send_away(&self, owner: ShardId, admission: Admission<S>) -> SlotKey {
         let Admission { item, waiter, deadline, joins } = admission;
-        let slot = self.new_slot(waiter, Standing::Outgoing(owner));
-        self.stand(slot, Standing::Outgoing(owner), deadline);
+        let slot = self.new_slot(waiter, Standing::Outgoing(owner), deadline);
         let call = RemoteCall { token: slot.data().as_ffi(), item, deadline, joins };
         self.crossing.lanes.borrow_mut()[owner.index()].calls.push(call);
         self.crossing.outgoing.set(self.crossing.outgoing.get() + 1);

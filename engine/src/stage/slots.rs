@@ -11,7 +11,6 @@
 //! from another shard, a timer) finds nothing instead of somebody else.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::task::Waker;
@@ -62,6 +61,7 @@ pub(super) enum Standing {
 pub(super) struct Slot<S: Stage> {
     pub(super) waiter: Waiter,
     pub(super) standing: Standing,
+    deadline: Time,
     pub(super) timer: Option<TimerId>,
     pub(super) reply: Option<Reply<S>>,
 }
@@ -83,8 +83,10 @@ pub(crate) struct StageCore<S: Stage> {
     pub(super) crossing: Crossing<S>,
     pub(super) metrics: StageMetrics,
     pub(super) closed: Cell<bool>,
-    /// Calls whose deadlines are not armed yet, in the order in which they came.
-    unarmed: RefCell<Unarmed>,
+    /// Calls of this turn whose deadlines come before the next sweep but one.
+    near: RefCell<Vec<SlotKey>>,
+    /// When to look next for deadlines that have come near.
+    sweep_at: Cell<Time>,
     hasher: foldhash::fast::FixedState,
 }
 
@@ -94,17 +96,12 @@ impl<S: Stage> std::fmt::Debug for StageCore<S> {
     }
 }
 
-/// Deadlines that no timer stands for yet: under load most calls settle before theirs is armed.
-#[derive(Debug, Default)]
-struct Unarmed {
-    /// Of this turn, and due before long.
-    near: Vec<(SlotKey, Time)>,
-    /// Due in more than twice [`PATIENCE`], with the time at which to arm them.
-    far: VecDeque<(Time, (SlotKey, Time))>,
-}
+/// How often waiting calls are looked through for deadlines that have come near. A timer stands
+/// only for those: under load most calls settle long before, and cost none.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
-/// How long a call whose deadline is farther away waits before a timer stands for it.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// A deadline that is not farther away may come before a sweep finds it.
+const NEAR: Duration = Duration::from_millis(200);
 
 /// A call on its way into the stage.
 pub(super) struct Admission<S: Stage> {
@@ -140,7 +137,8 @@ impl<S: Stage> StageCore<S> {
             crossing: Crossing::new(n_shards, ship),
             metrics: StageMetrics::default(),
             closed: Cell::new(false),
-            unarmed: RefCell::default(),
+            near: RefCell::default(),
+            sweep_at: Cell::new(Time::ZERO),
             hasher: foldhash::fast::FixedState::with_seed(seed),
         })
     }
@@ -163,7 +161,7 @@ impl<S: Stage> StageCore<S> {
         // The weight first: user code that panics must not leave an open lane behind.
         let weight = S::weight(&item);
         let lane = self.lane_of(&item);
-        let slot = self.new_slot(waiter, Standing::Here(ItemKey::null()));
+        let slot = self.new_slot(waiter, Standing::Here(ItemKey::null()), deadline);
         let new = NewItem {
             item,
             slot,
@@ -178,7 +176,7 @@ impl<S: Stage> StageCore<S> {
         if let Some(hash) = hash {
             self.index.borrow_mut().enter(hash, Place::Queued(item));
         }
-        self.stand(slot, Standing::Here(item), deadline);
+        self.slots.borrow_mut()[slot].standing = Standing::Here(item);
         slot
     }
 
@@ -241,7 +239,7 @@ impl<S: Stage> StageCore<S> {
             Place::Queued(item) => Standing::Here(item),
             Place::InFlight(..) => Standing::Here(ItemKey::null()),
         };
-        let slot = self.new_slot(waiter, standing);
+        let slot = self.new_slot(waiter, standing, deadline);
         match place {
             Place::Queued(item) => {
                 let mut queue = self.queue.borrow_mut();
@@ -253,60 +251,49 @@ impl<S: Stage> StageCore<S> {
                 self.flights.borrow()[flight].join(idx, slot);
             }
         }
-        self.stand(slot, standing, deadline);
         slot
     }
 
-    pub(super) fn new_slot(&self, waiter: Waiter, standing: Standing) -> SlotKey {
+    pub(super) fn new_slot(&self, waiter: Waiter, standing: Standing, deadline: Time) -> SlotKey {
         match waiter {
             Waiter::Local(_) => self.metrics.admitted.add(1),
             Waiter::Remote { .. } => self.metrics.received.add(1),
         }
         // Bounded by `queue_max` here, by credits for other shards' calls.
-        self.slots.borrow_mut().insert(Slot { waiter, standing, timer: None, reply: None })
-    }
-
-    /// Says where the slot's item stands, and until when.
-    pub(super) fn stand(&self, slot: SlotKey, standing: Standing, deadline: Time) {
-        self.slots.borrow_mut()[slot].standing = standing;
-        // Bounded by the calls of one turn, and of as many turns as `PATIENCE` has.
-        let mut unarmed = self.unarmed.borrow_mut();
-        let now = self.core.now();
-        if deadline > now.after(PATIENCE * 2) {
-            unarmed.far.push_back((now.after(PATIENCE), (slot, deadline)));
-        } else {
-            unarmed.near.push((slot, deadline));
+        let slot = Slot { waiter, standing, deadline, timer: None, reply: None };
+        let key = self.slots.borrow_mut().insert(slot);
+        if deadline <= self.core.now().after(NEAR) {
+            // Bounded by the calls of one turn.
+            self.near.borrow_mut().push(key);
         }
+        key
     }
 
-    /// Arms the deadlines of calls that still wait and are due before long, or have waited for a
-    /// while; tells when it wants to look again.
+    /// Arms the deadlines that come before long of calls that still wait; tells when it wants to
+    /// look again.
     pub(super) fn arm_waiting(&self) -> Time {
-        let mut unarmed = self.unarmed.borrow_mut();
-        let Unarmed { near, far } = &mut *unarmed;
-        if near.is_empty() && far.is_empty() {
+        let mut slots = self.slots.borrow_mut();
+        let arm = |(key, slot): (SlotKey, &mut Slot<S>)| {
+            if slot.reply.is_none() && slot.timer.is_none() {
+                let due = Due::Call { rank: self.rank, slot: key.data().as_ffi() };
+                slot.timer = Some(self.core.arm(slot.deadline, due));
+            }
+        };
+        for key in self.near.borrow_mut().drain(..) {
+            if let Some(slot) = slots.get_mut(key) {
+                arm((key, slot));
+            }
+        }
+        if slots.is_empty() {
             return Time::NEVER;
         }
-        let mut slots = self.slots.borrow_mut();
-        let arm = |key: SlotKey, slot: &mut Slot<S>, deadline: Time| {
-            let due = Due::Call { rank: self.rank, slot: key.data().as_ffi() };
-            slot.timer = Some(self.core.arm(deadline, due));
-        };
-        for (key, deadline) in near.drain(..) {
-            if let Some(slot) = slots.get_mut(key).filter(|slot| slot.reply.is_none()) {
-                arm(key, slot, deadline);
-            }
+        let now = self.core.now();
+        if now >= self.sweep_at.get() {
+            self.sweep_at.set(now.after(SWEEP_EVERY));
+            let horizon = now.after(NEAR);
+            slots.iter_mut().filter(|(_, slot)| slot.deadline <= horizon).for_each(arm);
         }
-        while let Some((arm_at, (key, deadline))) = far.front().copied() {
-            if let Some(slot) = slots.get_mut(key).filter(|slot| slot.reply.is_none()) {
-                if arm_at > self.core.now() {
-                    return arm_at;
-                }
-                arm(key, slot, deadline);
-            }
-            far.pop_front();
-        }
-        Time::NEVER
+        self.sweep_at.get()
     }
 
     /// Fills a slot, wakes or answers whoever awaits it. A slot that is gone or filled already
