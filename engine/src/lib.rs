@@ -43,14 +43,15 @@ pub use runtime::preflight;
 pub use runtime::shared::RequestInfo;
 pub use runtime::shared::board::Phase;
 pub use runtime::signal;
+pub use runtime::sleep::{Sleep, YieldNow, now, sleep, yield_now};
 pub use runtime::{ShardId, Time, TurnRecord};
 pub use stage::{
     Batch, BatchItem, ByKey, Call, Dedup, Kind, Placement, SealReason, Stage, StageOptions,
     StageRef, Window,
 };
 pub use task::{
-    Remote, Request, RequestOptions, Scope, Sleep, Unit, UnitKey, YieldNow, add_source, now,
-    on_shard, scope, sleep, spawn, spawn_background, this_shard, yield_now,
+    Background, Remote, Request, RequestOptions, Scope, Unit, UnitKey, add_source, on_shard, scope,
+    spawn, spawn_background, this_shard,
 };
 
 pub use futures_lite::future::{try_zip as try_join, zip as join};

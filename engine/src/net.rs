@@ -6,10 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_lite::future::or;
 use futures_lite::{AsyncRead, AsyncWrite};
 
 use crate::runtime::core;
 use crate::runtime::pinned::PinnedStream;
+use crate::runtime::sleep::sleep;
 
 /// A TCP connection of one shard. Dropping it closes it.
 ///
@@ -21,7 +23,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to a server, without delay of small writes (`TCP_NODELAY`).
+    /// Connects to a server, without delay of small writes (`TCP_NODELAY`). Dropping the future
+    /// gives the attempt up.
     ///
     /// # Errors
     ///
@@ -33,7 +36,12 @@ impl Connection {
     /// Outside of a shard.
     pub async fn connect(address: SocketAddr, within: Duration) -> io::Result<Self> {
         let core = core::current();
-        Ok(Self { stream: core.half().connect(address, within).await? })
+        let connecting = async { Ok(Self { stream: core.half().connect(address).await? }) };
+        let too_long = async {
+            sleep(within).await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        or(connecting, too_long).await
     }
 }
 

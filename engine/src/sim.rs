@@ -520,9 +520,9 @@ impl Simulation {
     }
 
     fn replay_turn(&mut self, turn: &TurnRecord) -> Result<TurnRecord, String> {
-        let TurnRecord { shard, began, passed, messages, polled, answered, .. } = *turn;
+        let TurnRecord { shard, began, passed, messages, polled, ran, answered, .. } = *turn;
         self.world.clock.set(began);
-        self.world.script.set(Some(Script { polled, answered, messages, passed }));
+        self.world.script.set(Some(Script { polled, answered, messages, passed, ran }));
         for from in &turn.parcels {
             let lane = from.index() * self.shards.len() + shard.index();
             let arrived = self.world.lanes.borrow_mut()[lane].pop_front();

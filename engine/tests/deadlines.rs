@@ -33,7 +33,7 @@ impl Stage for Never {
 }
 
 /// From well within a turn to beyond several sweeps for far deadlines.
-const WITHIN_MS: [u64; 8] = [1, 40, 99, 199, 201, 350, 1_000, 29_000];
+const WITHIN_MS: [u64; 8] = [1, 40, 999, 1_999, 2_001, 2_999, 3_500, 29_000];
 /// A tick of the wheel and the turns that stand in the way.
 const LATE_MAX: Duration = Duration::from_millis(1);
 

@@ -103,8 +103,10 @@ fn a_connection_in_the_background_is_not_waited_for_and_closed_when_its_shard_en
             let mut bytes = [0; 16];
             // The server has nothing to say: this waits for ever.
             let _came = connection.read(&mut bytes).await;
-        });
-        spawn_background(async { panic!("planted: a background task that panics ends alone") });
+        })
+        .detach();
+        spawn_background(async { panic!("planted: a background task that panics ends alone") })
+            .detach();
         for _ in 0..10 {
             forebay::yield_now().await;
         }
@@ -113,4 +115,69 @@ fn a_connection_in_the_background_is_not_waited_for_and_closed_when_its_shard_en
     ring.stop();
     assert_eq!(drops.all(), [Some("forebay-0".to_owned())]);
     assert_eq!(server.join().unwrap(), 0, "the server has seen the end and no byte");
+}
+
+#[test]
+fn background_work_ends_with_its_handle() {
+    let (drops, ring) = (Notes::default(), Ring::start(shards(1)));
+    let (dropped, noted) = (Dropped(drops.clone()), drops.clone());
+    ring.run(0, move || async move {
+        let held = spawn_background(async move {
+            let _dropped = dropped;
+            std::future::pending::<()>().await;
+        });
+        forebay::yield_now().await;
+        assert_eq!(noted.all(), []);
+        drop(held);
+        forebay::yield_now().await;
+        assert_eq!(noted.all().len(), 1);
+    });
+    ring.stop();
+}
+
+#[test]
+fn attempts_to_connect_that_are_given_up_at_any_moment_leave_the_shard_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let ring = Ring::start(shards(1));
+    ring.run(0, move || async move {
+        for n in 0..200_u32 {
+            let connecting = Connection::connect(address, WITHIN);
+            let given_up = async {
+                // Before its first poll has left for the kernel, while it is there, and after.
+                for _ in 0..n % 4 {
+                    forebay::yield_now().await;
+                }
+                forebay::sleep(Duration::from_micros(u64::from(n % 3) * 40)).await;
+            };
+            futures_lite::future::or(async { drop(connecting.await) }, given_up).await;
+        }
+        drop(Connection::connect(address, WITHIN).await.unwrap());
+    });
+    drop(listener);
+    ring.stop();
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_given_up_in_time() {
+    // A queue of one that is full: the kernel drops further attempts, and the client waits.
+    let listener = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&listener, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address: SocketAddr = rustix::net::getsockname(&listener).unwrap().try_into().unwrap();
+    let _fill: Vec<_> = (0..4)
+        .map(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50)))
+        .collect();
+    let ring = Ring::start(shards(1));
+    let kind = ring.run(0, move || async move {
+        let within = Duration::from_millis(50);
+        Connection::connect(address, within).await.map(drop).map_err(|error| error.kind())
+    });
+    assert_eq!(kind, Err(ErrorKind::TimedOut));
+    ring.stop();
 }

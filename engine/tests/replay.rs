@@ -43,7 +43,31 @@ impl Stage for Slow {
     }
 }
 
-fn declare() -> (Builder, StageRef<Slow>) {
+/// Answers within the turn that sealed its batch.
+struct Quick;
+
+impl Stage for Quick {
+    type Item = u64;
+    type Key = u64;
+    type Class = ();
+    type Value = u64;
+    type Error = Infallible;
+
+    fn key(item: &u64) -> u64 {
+        *item
+    }
+
+    fn class(_: &u64) {}
+
+    async fn run(self: Rc<Self>, batch: Batch<Self>) -> Result<(), Infallible> {
+        for item in batch.items() {
+            item.settle(Ok(*item.item()));
+        }
+        Ok(())
+    }
+}
+
+fn declare() -> (Builder, (StageRef<Slow>, StageRef<Quick>)) {
     let mut builder = Builder::new();
     builder.shards(2).seed(SEED).record_turns(true);
     let mut options = StageOptions::default();
@@ -51,17 +75,24 @@ fn declare() -> (Builder, StageRef<Slow>) {
     options.permits = 2;
     options.placement = Placement::Owner;
     options.dedup = Dedup::Queued;
-    let stage = builder.shared_stage("slow", options, |_| async { Ok(Slow) });
-    (builder, stage)
+    let slow = builder.shared_stage("slow", options, |_| async { Ok(Slow) });
+    let quick = builder.stage("quick", StageOptions::default(), |_| async { Ok(Quick) });
+    (builder, (slow, quick))
 }
 
-fn submit(handle: &Handle, stage: StageRef<Slow>) -> Vec<forebay::Reply<u64>> {
+fn submit(
+    handle: &Handle,
+    (slow, quick): (StageRef<Slow>, StageRef<Quick>),
+) -> Vec<forebay::Reply<u64>> {
     let one = |n: u64| {
         let shard = usize::try_from(n % 2).expect("small");
         handle.submit(shard, RequestOptions::default(), move || async move {
-            let first = stage.call(n % 50).await.expect("never fails");
+            let first = slow.call(n % 50).await.expect("never fails");
+            for turn in 0..n % 5 {
+                quick.call(turn).await.expect("never fails");
+            }
             sleep(Duration::from_micros(n * 13 % 700)).await;
-            stage.call(first * 7 % 60).await.expect("never fails")
+            slow.call(first * 7 % 60).await.expect("never fails")
         })
     };
     (0..N_REQUESTS).map(|n| one(n).expect("the inbox holds more")).collect()
@@ -94,6 +125,7 @@ fn a_recorded_run_replays_with_the_same_decisions() {
     let sealed: usize = turns.iter().flat_map(|turn| &turn.sealed).map(|(_, items)| items).sum();
     assert!(sealed > 100, "the run did something: {sealed} items in {} turns", turns.len());
     assert!(turns.iter().any(|turn| !turn.parcels.is_empty()), "parcels crossed");
+    assert!(turns.iter().any(|turn| turn.answered > 1), "callers were answered in their turn");
     assert_eq!(replay(&turns), Ok(turns.len()));
 
     // And the comparison can fail: one clock reading moved by a millisecond changes a decision.

@@ -9,18 +9,17 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 use super::affinity::unpin_current_thread;
-use super::core::{self, Core, Due};
+use super::core::{self, Core};
 use super::guard::{contain, drop_payload};
 use super::half::Half;
+use super::sleep::sleep;
 use crate::error::BridgeError;
 
 type Job<C> = Box<dyn FnOnce(&mut C) + Send>;
@@ -188,16 +187,7 @@ impl<C: 'static> Simulated<C> {
             let Half::Simulated(half) = core.half() else {
                 unreachable!("a simulated bridge lives in a simulation")
             };
-            let done_at = core.now().after(half.job_time());
-            let mut armed = false;
-            poll_fn(|cx| {
-                if std::mem::replace(&mut armed, true) {
-                    return Poll::Ready(());
-                }
-                core.arm(done_at, Due::Wake(cx.waker().clone()));
-                Poll::Pending
-            })
-            .await;
+            sleep(half.job_time()).await;
             serve_one(&mut client, job, &*self.connect);
         }
         self.idle.borrow_mut().push(client);

@@ -119,7 +119,8 @@ impl Core {
         self.hash_seed
     }
 
-    /// The time that decisions use: read when the turn begins and when its pass ends.
+    /// The time that decisions use: read when the turn begins, when its pass ends, and when the
+    /// batches that it has sealed have run.
     pub(crate) fn now(&self) -> Time {
         self.now.get()
     }
@@ -143,6 +144,13 @@ impl Core {
     /// Reads the clock for what the turn decides after its pass.
     pub(crate) fn end_pass(&self) -> Time {
         let now = self.half.after_pass().max(self.now.get());
+        self.now.set(now);
+        now
+    }
+
+    /// Reads the clock for those whom the turn's batches have answered.
+    pub(crate) fn end_batches(&self) -> Time {
+        let now = self.half.after_batches().max(self.now.get());
         self.now.set(now);
         now
     }

@@ -6,7 +6,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use super::lane::Parcel;
 use super::pinned::{PinnedFile, PinnedHalf, PinnedStream};
@@ -53,6 +52,14 @@ impl Half {
         match self {
             Self::Pinned(half) => half.now(),
             Self::Simulated(half) => half.after_pass(),
+        }
+    }
+
+    /// The time when the batches of a turn have run.
+    pub(crate) fn after_batches(&self) -> Time {
+        match self {
+            Self::Pinned(half) => half.now(),
+            Self::Simulated(half) => half.after_batches(),
         }
     }
 
@@ -105,13 +112,9 @@ impl Half {
     }
 
     /// Connects to a TCP server; the simulation has no sockets.
-    pub(crate) async fn connect(
-        &self,
-        address: SocketAddr,
-        within: Duration,
-    ) -> io::Result<PinnedStream> {
+    pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<PinnedStream> {
         match self {
-            Self::Pinned(_) => PinnedStream::connect(address, within).await,
+            Self::Pinned(_) => PinnedStream::connect(address).await,
             Self::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }

@@ -41,8 +41,8 @@ pub(crate) trait Hosted {
 
 /// One turn of one shard: what came in from outside, and what was decided.
 ///
-/// A turn's decisions follow from its shard's state, the clock's readings, what was taken and where the slice
-/// cut; replaying those in a simulation must give the rest.
+/// A turn's decisions follow from its shard's state, the clock's readings, what was taken and where
+/// the slice cut; replaying those in a simulation must give the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct TurnRecord {
@@ -62,6 +62,8 @@ pub struct TurnRecord {
     pub fired: usize,
     /// Batches formed: stage rank and items.
     pub sealed: Vec<(usize, usize)>,
+    /// The time read when those batches had run.
+    pub ran: Time,
     /// Callers answered by those batches that ran in the same turn: where the slice cut them.
     pub answered: usize,
     /// Requests alive when the turn ended.

@@ -18,6 +18,7 @@ pub(crate) mod ready;
 pub(crate) mod shared;
 pub mod signal;
 pub(crate) mod simulated;
+pub(crate) mod sleep;
 pub(crate) mod wheel;
 
 use std::fmt;

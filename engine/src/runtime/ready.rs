@@ -13,6 +13,7 @@ use std::panic::Location;
 use std::task::Waker;
 
 use super::core::{self, Core};
+use super::guard::contain;
 use super::shared::{Message, Outside};
 
 /// Where a task was spawned: named in the report of a long poll.
@@ -47,9 +48,10 @@ impl ReadyQueue {
 
     /// Wakes the caller of a call that has settled.
     pub(crate) fn wake_caller(&self, waker: Waker) {
-        self.waking_caller.set(true);
-        waker.wake();
-        self.waking_caller.set(false);
+        let before = self.waking_caller.replace(true);
+        // A caller that polls its call by itself may have put any waker there.
+        contain(|| waker.wake());
+        self.waking_caller.set(before);
     }
 
     /// From here on callers that are answered stand apart from all that is ready.

@@ -46,7 +46,8 @@ pub(crate) struct World {
     pub(crate) plant: Option<Plant>,
     /// Files in memory, by their paths.
     pub(crate) files: RefCell<BTreeMap<PathBuf, SimulatedFile>>,
-    /// While set, decides where the pass is cut: the replay of a recorded run.
+    /// While set, decides where the turn is cut and what its clock says: the replay of a recorded
+    /// run.
     pub(crate) script: Cell<Option<Script>>,
 }
 
@@ -57,6 +58,7 @@ pub(crate) struct Script {
     pub(crate) answered: usize,
     pub(crate) messages: usize,
     pub(crate) passed: Time,
+    pub(crate) ran: Time,
 }
 
 /// One shard's side of the world.
@@ -75,6 +77,13 @@ impl SimulatedHalf {
     pub(crate) fn after_pass(&self) -> Time {
         if let Some(script) = self.world.script.get() {
             self.world.clock.set(script.passed);
+        }
+        self.now()
+    }
+
+    pub(crate) fn after_batches(&self) -> Time {
+        if let Some(script) = self.world.script.get() {
+            self.world.clock.set(script.ran);
         }
         self.now()
     }

@@ -77,10 +77,10 @@ impl Shard {
                 stage.settle_all();
             }
             self.tasks.cancel_all(RequestError::Closed);
-            self.tasks.end_background();
             // Each task needs one poll to end, and what awaits it another; a task that wakes
             // itself for ever must not keep the shard.
             for _ in 0..LAST_PASSES {
+                self.tasks.end_detached();
                 for _ in 0..self.core.ready().len() {
                     self.core.ready().pop().map(crate::runtime::ready::Runnable::run);
                 }

@@ -4,12 +4,14 @@
 //!   intake   messages, timers, parcels, sources          (bounded, round-robin over lanes)
 //!   pass     the tasks that were ready when it began     (cut after slice_us, goes on next turn)
 //!   seal     windows that are due; what they sealed runs at once, and then whom it answered
+//!            before it had to wait
 //!   send     one parcel to each other shard
 //!   (the net ring will be reaped before the intake and entered after the send)
 //! ```
 //!
 //! The clock is read when the turn begins and after each poll; decisions use the reading of the
-//! turn's begin during the pass, and of the pass's end after it.
+//! turn's begin during the pass, of the pass's end after it, and of the end of the batches in what
+//! their callers go on to do.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -48,6 +50,7 @@ impl Shard {
                 polled,
                 fired: taken.fired,
                 sealed,
+                ran: last.ran,
                 answered: last.answered,
                 live: self.tasks.live(),
             });
@@ -130,8 +133,7 @@ impl Shard {
     /// tasks are still in the cache, where a round through the ready queue would find them cold.
     /// Each runs once; what it asks now is sealed by a later turn, so nobody else waits for ever.
     fn run_last_step(&self, passed: Time) -> LastStep {
-        let ready = self.core.ready();
-        let slice_end = passed.after(self.slice());
+        let (half, ready) = (self.core.half(), self.core.ready());
         let mut watch = Stopwatch::new(passed);
         ready.begin_last_step();
         // Batches were put before whatever was ready; settling may have added behind.
@@ -140,21 +142,25 @@ impl Shard {
             let Some(batch) = ready.pop() else { break };
             self.poll(batch, &mut watch);
         }
+        watch.close(half, &self.metrics);
+        // Callers see how long their batch has run.
+        let ran = if n_sealed > 0 { self.core.end_batches() } else { passed };
+        let slice_end = ran.after(self.slice());
         let (mut answered, mut cut) = (0, false);
         while !cut && let Some(task) = ready.pop_answered() {
             self.poll(task, &mut watch);
             answered += 1;
-            cut = self.core.half().cuts_last_step(answered, watch.read_at() >= slice_end);
+            cut = half.cuts_last_step(answered, watch.read_at() >= slice_end);
         }
         ready.end_last_step();
-        watch.close(self.core.half(), &self.metrics);
+        watch.close(half, &self.metrics);
         let polled = n_sealed + answered;
         self.metrics.polls.add(polled as u64);
         // A batch that ran may have called another stage, or given its permit back to a queue
         // that had to wait for it; a caller may have gone on to its next call. No stage has been
         // asked since.
         let ask_again = n_sealed > 0 && self.has_queued();
-        LastStep { answered, polled, ask_again, ended: watch.read_at() }
+        LastStep { ran, answered, polled, ask_again, ended: watch.read_at() }
     }
 
     fn slice(&self) -> Duration {
@@ -227,7 +233,7 @@ impl Shard {
         let pending = self.tasks.live() > 0
             || self.core.timers() > 0
             || self.phase.get() != Phase::Running
-            || self.has_queued();
+            || stages.iter().any(|stage| stage.has_calls());
         Next::Wait { until, pending }
     }
 
@@ -250,6 +256,8 @@ impl Shard {
 
 /// What the last step of a turn has come to.
 struct LastStep {
+    /// The time read when the batches had run.
+    ran: Time,
     /// Callers that were answered and run.
     answered: usize,
     /// Those, and the batches before them.

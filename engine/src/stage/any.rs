@@ -33,6 +33,8 @@ pub(crate) trait AnyStage: fmt::Debug {
     /// again.
     fn arm_deadlines(&self) -> Time;
     fn has_queued(&self) -> bool;
+    /// Whether a call has not been answered or not taken its answer.
+    fn has_calls(&self) -> bool;
     fn expire(&self, slot: u64);
     fn overrun(&self, batch: u64);
     fn take_calls(&self, owner: ShardId, credits: usize) -> Option<Envelope>;
@@ -71,6 +73,10 @@ impl<S: Stage> AnyStage for StageCore<S> {
 
     fn has_queued(&self) -> bool {
         !self.queue.borrow().is_empty()
+    }
+
+    fn has_calls(&self) -> bool {
+        !self.slots.borrow().is_empty()
     }
 
     fn expire(&self, slot: u64) {

@@ -17,7 +17,7 @@ use crate::runtime::core::Context;
 /// when it is first polled. Dropping it cancels it: before dispatch the item leaves its queue and
 /// is never sent; after it the outcome is dropped when it comes.
 ///
-/// Awaiting it gives the value or a [`CallError`]: `Shed` when the queue is full, `Expired` when
+/// Awaiting it gives the value or a [`CallError`]: `Shed` when the queue is full and no queued item is shared, `Expired` when
 /// the deadline comes first, or is nearer than the downstream has lately taken, `Cycle` when made
 /// from a batch function to a stage that is not a later one, `Closed` once the engine stops.
 #[must_use = "a call is made when it is awaited"]

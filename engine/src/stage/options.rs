@@ -52,7 +52,8 @@ pub struct StageOptions {
     pub window: Window,
     /// Batches in flight at most, per shard. Default 1: right for one serial connection.
     pub permits: usize,
-    /// Items that may wait, per shard; a further call is `Shed`. Default 65,536.
+    /// Items that may wait, per shard; a further call is `Shed`, unless it shares one of them.
+    /// Default 65,536.
     pub queue_max: usize,
     /// Which shard queues a call. Default [`Placement::Local`].
     pub placement: Placement,

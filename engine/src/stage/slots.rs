@@ -26,6 +26,7 @@ use super::queue::{ItemKey, Last, NewItem, Queue};
 use super::remote::{Crossing, Ship};
 use super::{Dedup, Stage, StageOptions};
 use crate::error::{CallError, Outcome};
+use crate::limits::{NEAR, SWEEP_EVERY};
 use crate::metrics::StageMetrics;
 use crate::runtime::core::{Core, Due};
 use crate::runtime::guard::contain;
@@ -85,7 +86,7 @@ pub(crate) struct StageCore<S: Stage> {
     pub(super) closed: Cell<bool>,
     /// Calls of this turn whose deadlines come before the next sweep but one.
     near: RefCell<Vec<SlotKey>>,
-    /// When to look next for deadlines that have come near.
+    /// When to look next for deadlines that have come near; never while none is far.
     sweep_at: Cell<Time>,
     hasher: foldhash::fast::FixedState,
 }
@@ -95,13 +96,6 @@ impl<S: Stage> std::fmt::Debug for StageCore<S> {
         write!(f, "Stage({}, {} queued)", self.name, self.queue.borrow().len())
     }
 }
-
-/// How often waiting calls are looked through for deadlines that have come near. A timer stands
-/// only for those: under load most calls settle long before, and cost none.
-const SWEEP_EVERY: Duration = Duration::from_millis(100);
-
-/// A deadline that is not farther away may come before a sweep finds it.
-const NEAR: Duration = Duration::from_millis(200);
 
 /// A call on its way into the stage.
 pub(super) struct Admission<S: Stage> {
@@ -138,7 +132,7 @@ impl<S: Stage> StageCore<S> {
             metrics: StageMetrics::default(),
             closed: Cell::new(false),
             near: RefCell::default(),
-            sweep_at: Cell::new(Time::ZERO),
+            sweep_at: Cell::new(Time::NEVER),
             hasher: foldhash::fast::FixedState::with_seed(seed),
         })
     }
@@ -259,12 +253,15 @@ impl<S: Stage> StageCore<S> {
             Waiter::Local(_) => self.metrics.admitted.add(1),
             Waiter::Remote { .. } => self.metrics.received.add(1),
         }
-        // Bounded by `queue_max` here, by credits for other shards' calls.
+        // Bounded by the live calls here, by credits for other shards' calls.
         let slot = Slot { waiter, standing, deadline, timer: None, reply: None };
         let key = self.slots.borrow_mut().insert(slot);
-        if deadline <= self.core.now().after(NEAR) {
+        let now = self.core.now();
+        if deadline <= now.after(NEAR) {
             // Bounded by the calls of one turn.
             self.near.borrow_mut().push(key);
+        } else if self.sweep_at.get() == Time::NEVER {
+            self.sweep_at.set(now.after(SWEEP_EVERY));
         }
         key
     }
@@ -284,14 +281,18 @@ impl<S: Stage> StageCore<S> {
                 arm((key, slot));
             }
         }
-        if slots.is_empty() {
-            return Time::NEVER;
-        }
         let now = self.core.now();
         if now >= self.sweep_at.get() {
-            self.sweep_at.set(now.after(SWEEP_EVERY));
             let horizon = now.after(NEAR);
-            slots.iter_mut().filter(|(_, slot)| slot.deadline <= horizon).for_each(arm);
+            let mut left = false;
+            for (key, slot) in slots.iter_mut() {
+                if slot.deadline <= horizon {
+                    arm((key, slot));
+                } else {
+                    left |= slot.reply.is_none();
+                }
+            }
+            self.sweep_at.set(if left { now.after(SWEEP_EVERY) } else { Time::NEVER });
         }
         self.sweep_at.get()
     }

@@ -1,4 +1,4 @@
-//! Requests and what they are made of: scopes, units of work, sleeps, work on other shards.
+//! Requests and what they are made of: scopes, units of work, work on other shards.
 //!
 //! ```text
 //!   spawn ─▶ Record (deadline, cancellation, units) ─▶ ready queue ─▶ RequestTask::poll ─▶ reply
@@ -13,16 +13,14 @@ mod request;
 mod scope;
 mod unit;
 mod remote;
-mod sleep;
 mod source;
 mod background;
 
-pub use background::spawn_background;
+pub use background::{Background, spawn_background};
 pub(crate) use records::Tasks;
 pub use remote::{Remote, on_shard};
 pub use request::{Request, RequestOptions, spawn};
 pub(crate) use request::{forward, spawn_from};
 pub use scope::{Scope, scope, this_shard};
-pub use sleep::{Sleep, YieldNow, now, sleep, yield_now};
 pub use source::add_source;
 pub use unit::{Unit, UnitKey};

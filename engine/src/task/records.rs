@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 
-use super::background::Background;
+use super::background::Detached;
 use super::remote::RemoteTable;
 use super::source::Sources;
 use super::unit::Units;
@@ -79,7 +79,7 @@ pub(crate) struct Tasks {
     records: RefCell<SlotMap<RequestKey, Record>>,
     pub(super) remote: RemoteTable,
     pub(super) sources: Sources,
-    pub(super) background: Background,
+    pub(super) detached: Detached,
     pub(crate) counters: RequestCounters,
     door: Cell<Door>,
     /// Live requests that were asked to end: while there are none, no poll has to look.
@@ -97,7 +97,7 @@ impl Tasks {
             records: RefCell::new(SlotMap::with_key()),
             remote: RemoteTable::default(),
             sources: Sources::default(),
-            background: Background::default(),
+            detached: Detached::default(),
             counters: RequestCounters::default(),
             door: Cell::new(Door::Open),
             n_ending: Cell::new(0),

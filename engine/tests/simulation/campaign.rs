@@ -79,7 +79,7 @@ fn policy(placement: Placement, dedup: Dedup) -> StageOptions {
     options.permits = 3;
     options.queue_max = 40;
     options.run_max = Duration::from_millis(40);
-    options.call_max = Duration::from_millis(200);
+    options.call_max = Duration::from_millis(2_500);
     options
 }
 

@@ -1,7 +1,6 @@
 //! From a workload file's words to a service on an engine: data made ready, stages declared.
 
-use std::cell::Cell;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -207,25 +206,25 @@ impl Ready {
         })
     }
 
-    /// Equal keys that wait share one item; as many batches in flight as there are connections.
+    /// Equal keys that wait share one item; as many batches in flight as the downstream can use.
     fn reads(&self) -> StageOptions {
         let mut options = StageOptions::default();
         options.dedup = Dedup::Queued;
-        options.permits = self.connections();
+        options.permits = self.permits();
         options
     }
 
     /// The embedded database has one writer: one shard gathers all views. A server has many.
     fn writes(&self) -> StageOptions {
         let mut options = StageOptions::default();
-        options.permits = self.connections();
+        options.permits = self.permits();
         if matches!(self.source.kind, SourceKind::Sqlite { .. }) {
             options.placement = Placement::Gather(ShardId::new(0));
         }
         options
     }
 
-    fn connections(&self) -> usize {
+    fn permits(&self) -> usize {
         match self.source.kind {
             #[cfg(feature = "postgres")]
             SourceKind::Postgres(_) => super::postgres_client::PERMITS,

@@ -4,12 +4,11 @@
 //!   batch function ─▶ Downstream ─┬─ None       in memory, at once
 //!                                 ├─ Simulated  in memory, after a drawn delay on the shard's timer
 //!                                 ├─ Sqlite     a bridge: its thread blocks in the statement
-//!                                 └─ Postgres   a bridge: its threads block on their connection
+//!                                 └─ Postgres   the shard's own connections
 //! ```
 //!
 //! All stages of a shard share one downstream and with it one bridge, so that batches of two
-//! stages that leave in one turn cost its thread one wake. The PostgreSQL clients run on bridges
-//! too, each thread with a small tokio runtime of its own, until shards have sockets.
+//! stages that leave in one turn cost its thread one wake.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

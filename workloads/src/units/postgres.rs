@@ -202,6 +202,12 @@ impl Store {
         })
     }
 
+    /// Whether the connection has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
     /// Reads flights, in any order. Unknown ids are left out, repeated ones answered once.
     ///
     /// # Errors

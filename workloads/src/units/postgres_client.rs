@@ -16,7 +16,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use forebay::{Connection, Time};
+use forebay::{Background, Connection, Time};
 use futures_lite::future::or;
 use tokio_postgres::NoTls;
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
@@ -32,11 +32,17 @@ const BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// The longest pause between two attempts to connect.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// One connection. Dropped, it is closed at once, whatever it was asked.
+struct Link {
+    store: Store,
+    _driver: Background,
+}
+
 /// The connections of one shard to one server.
 pub(super) struct Clients {
     server: Server,
     // Bounded by the batches in flight: a further one is made only when none is idle.
-    idle: RefCell<Vec<Store>>,
+    idle: RefCell<Vec<Link>>,
     backoff: Cell<Duration>,
     retry_at: Cell<Time>,
 }
@@ -57,19 +63,24 @@ impl Clients {
         &self,
         call: impl AsyncFnOnce(&Store) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let idle = self.idle.borrow_mut().pop();
-        let store = match idle {
-            Some(store) => store,
+        let idle = {
+            let mut idle = self.idle.borrow_mut();
+            // One that the server has closed meanwhile costs nobody a call.
+            idle.retain(|link| !link.store.is_closed());
+            idle.pop()
+        };
+        let link = match idle {
+            Some(link) => link,
             None => self.connect().await?,
         };
-        let answer = call(&store).await;
+        let answer = call(&link.store).await;
         if !answer.as_ref().err().is_some_and(StoreError::lost_connection) {
-            self.idle.borrow_mut().push(store);
+            self.idle.borrow_mut().push(link);
         }
         answer
     }
 
-    async fn connect(&self) -> Result<Store, StoreError> {
+    async fn connect(&self) -> Result<Link, StoreError> {
         let wait = self.retry_at.get().since(forebay::now());
         if !wait.is_zero() {
             return Err(no_connection(format!("not tried again for {wait:?}")));
@@ -82,31 +93,36 @@ impl Clients {
         let connected = or(self.shake_hands(), silent).await;
         match connected {
             Ok(_) => self.backoff.set(BACKOFF_MIN),
-            Err(_) => {
+            // Attempts that began together count as one.
+            Err(_) if forebay::now() >= self.retry_at.get() => {
                 let backoff = self.backoff.get();
                 self.retry_at.set(forebay::now().after(backoff));
                 self.backoff.set((backoff * 2).min(BACKOFF_MAX));
             }
+            Err(_) => {}
         }
         connected
     }
 
-    async fn shake_hands(&self) -> Result<Store, StoreError> {
+    async fn shake_hands(&self) -> Result<Link, StoreError> {
         let socket = self.open_socket().await?;
         let raw = self.server.target.config.connect_raw(socket.compat(), NoTls).await;
         let doing = "connecting";
         let (client, connection) = raw.map_err(|source| StoreError::Postgres { doing, source })?;
-        forebay::spawn_background(async move {
+        let driver = forebay::spawn_background(async move {
             // Its end shows in the next call, with the reason.
             let _ended = connection.await;
         });
-        Store::prepare(client, &self.server.schema).await
+        let store = Store::prepare(client, &self.server.schema).await?;
+        Ok(Link { store, _driver: driver })
     }
 
     async fn open_socket(&self) -> Result<Connection, StoreError> {
         let mut refused = "no address".to_owned();
+        let n_addresses = u32::try_from(self.server.addresses.len()).unwrap_or(u32::MAX).max(1);
         for address in &self.server.addresses {
-            match Connection::connect(*address, CONNECT_MAX).await {
+            // Half of the time for all of them, so that a handshake is left some.
+            match Connection::connect(*address, CONNECT_MAX / n_addresses / 2).await {
                 Ok(socket) => return Ok(socket),
                 Err(error) => refused = error.to_string(),
             }
@@ -166,8 +182,11 @@ mod tests {
             assert_eq!(count(&clients).await.unwrap(), 2);
             assert_eq!(count(&clients).await.unwrap(), 2);
             // It blocks the shard, which has nothing else to do.
-            terminate(&asker, &name).unwrap();
-            assert!(count(&clients).await.unwrap_err().lost_connection());
+            let cut = async |store: &Store| {
+                terminate(&asker, &name)?;
+                Ok(store.flights(&[FlightId(1)]).await?.len())
+            };
+            assert!(clients.run(cut).await.unwrap_err().lost_connection());
             assert_eq!(count(&clients).await.unwrap(), 2);
             assert_eq!(clients.idle.borrow().len(), 1);
         });

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
 
+use super::IdlePolicy;
 use crate::limits::{EXPECT, IDLE_AFTER, IDLE_CAP, WAIT_CAP};
 use crate::runtime::hosted::{Hosted, Next, Seen};
 use crate::runtime::shared::inbox::Watch;
@@ -109,7 +110,14 @@ fn instant() -> Instant {
 }
 
 /// Drives the shard until it has ended. `wait_cap` stands in for both caps of a wait.
-pub(super) async fn drive(shard: Rc<dyn Hosted>, bell: &Bell, wait_cap: Option<Duration>) {
+pub(super) async fn drive(
+    shard: Rc<dyn Hosted>,
+    bell: &Bell,
+    idle: IdlePolicy,
+    wait_cap: Option<Duration>,
+) {
+    // A shard that spins sees everything while it does.
+    let parks = idle == IdlePolicy::Park;
     let look_every = Duration::from_micros(shard.core().limits().look_us);
     let mut timer = Timer::new(LOOK_TIMER);
     let mut fence = Fence::new(wait_cap.unwrap_or(WAIT_CAP));
@@ -118,7 +126,7 @@ pub(super) async fn drive(shard: Rc<dyn Hosted>, bell: &Bell, wait_cap: Option<D
     let mut worked = Time::ZERO;
     loop {
         let next = match turn(&*shard) {
-            Next::Wait { until, .. } if comes_soon(&*shard, until) => Next::Again,
+            Next::Wait { until, .. } if parks && comes_soon(&*shard, until) => Next::Again,
             next => next,
         };
         match next {
@@ -173,12 +181,13 @@ fn turn(shard: &dyn Hosted) -> Next {
 /// Asks again for as long as a park would cost, if something is expected: a timer that is due by
 /// then, an answer that another thread owes. Tells whether something has come.
 ///
-/// In between the core belongs to whoever else wants it: where bridges share the shards' cores, the
-/// very thread that is waited for.
+/// In between the core belongs to the thread that owes the answer, where bridges share the shards'
+/// cores. Parcels, sockets and files are not seen meanwhile: it is shorter than a look is late.
 fn comes_soon(shard: &dyn Hosted, until: Time) -> bool {
     let core = shard.core();
-    let give_up = core.now().after(EXPECT);
-    if until > give_up && core.owed() == 0 {
+    let give_up = core.half().now().after(EXPECT);
+    let owed = core.owed() > 0;
+    if until > give_up && !owed {
         return false;
     }
     loop {
@@ -189,7 +198,12 @@ fn comes_soon(shard: &dyn Hosted, until: Time) -> bool {
         if now >= give_up {
             return false;
         }
-        rustix::thread::sched_yield();
+        if owed {
+            rustix::thread::sched_yield();
+        } else {
+            // To a neighbour that never sleeps a yield would give more than the timer can wait.
+            std::hint::spin_loop();
+        }
     }
 }
 

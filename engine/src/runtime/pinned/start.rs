@@ -124,7 +124,7 @@ async fn live(
     host: impl FnOnce(Rc<Core>) -> Rc<dyn Hosted>,
     failed: impl FnOnce(StartError),
 ) {
-    let ShardSpec { id, wait_cap, limits, hash_seed, clock, outsides, ends, .. } = spec;
+    let ShardSpec { id, idle, wait_cap, limits, hash_seed, clock, outsides, ends, .. } = spec;
     // The first park in a process registers for membarrier and may take milliseconds: do it now.
     Timer::new(Duration::from_micros(100)).await;
     let connecting = connect(ends);
@@ -152,7 +152,7 @@ async fn live(
             }
         }));
     }
-    drive(Rc::clone(&shard), &bell, wait_cap).await;
+    drive(Rc::clone(&shard), &bell, idle, wait_cap).await;
     shard.bury();
     // A receive task left parked would leak, and its lane would never report its end.
     for task in receiving {
@@ -160,6 +160,10 @@ async fn live(
     }
     // The last of it: instances of stages are the user's, and so is their drop.
     contain(|| drop(shard));
+    // What that drop has cancelled (a client's connection, say) holds things of this executor's.
+    let mut cancelled = Vec::new();
+    outside.inbox().take(usize::MAX, &mut cancelled);
+    contain(|| drop(cancelled));
 }
 
 type Connected = (Vec<Option<ConnectedSender<Parcel>>>, Vec<Option<ConnectedReceiver<Parcel>>>);

@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
@@ -14,8 +13,10 @@ use glommio::net::TcpStream;
 pub(crate) struct PinnedStream(TcpStream);
 
 impl PinnedStream {
-    pub(crate) async fn connect(address: SocketAddr, within: Duration) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(address, within).await?;
+    /// Without a limit: glommio's own (`connect_timeout`) links a second operation to the first,
+    /// which outlives the memory it points to when the future is dropped before both have left.
+    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self(stream))
     }

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::runtime::Time;
-use crate::runtime::core::{self, Core, Due};
-use crate::runtime::wheel::TimerId;
+use super::Time;
+use super::core::{self, Core, Due};
+use super::wheel::TimerId;
 
-/// Completes when `duration` has passed: never early, late by at most 33 µs plus one turn.
+/// Completes when `duration` has passed since [`now`], late by at most 33 µs plus one turn.
 ///
 /// # Panics
 ///
@@ -19,7 +19,8 @@ pub fn sleep(duration: Duration) -> Sleep {
     Sleep { due: core.now().after(duration), timer: None, core }
 }
 
-/// The present, in the shard's clock: it stands still during a pass.
+/// The present, in the shard's clock: it stands still during a pass, and again while the callers
+/// run that a turn's batches have answered.
 ///
 /// # Panics
 ///
