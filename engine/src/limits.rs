@@ -78,9 +78,8 @@ pub(crate) const IDLE_CAP: Duration = Duration::from_millis(200);
 /// the next request may be on its way all the same, and its wake is as easily lost as any.
 pub(crate) const IDLE_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a shard asks again, and gives way to other threads of its core in between, before it
-/// parks for something that is expected: a timer that is due so soon, an answer that a bridge
-/// owes. A park and its wake cost 25 to 30 µs of CPU, so this at most trebles what is lost when
+/// How long a shard asks again before it parks for something that is expected: a timer that is due
+/// so soon, an answer that a bridge owes, to whose thread it gives way in between. A park and its wake cost 25 to 30 µs of CPU, so this at most trebles what is lost when
 /// nothing comes.
 pub(crate) const EXPECT: Duration = Duration::from_micros(50);
 

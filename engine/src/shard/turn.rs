@@ -40,8 +40,8 @@ impl Shard {
         let sent = self.send_parcels();
         self.metrics.turns.add(1);
         let worked = polled > 0 || last.polled > 0 || sent || taken.anything();
-        if self.log.borrow().is_some() {
-            self.log_turn(TurnRecord {
+        if let Some(log) = &mut *self.log.borrow_mut() {
+            log.push(TurnRecord {
                 shard: self.id(),
                 began,
                 passed,
@@ -206,11 +206,10 @@ impl Shard {
         if envelopes.is_empty() {
             return false;
         }
-        let any = !envelopes.is_empty();
         for envelope in envelopes {
             self.open(self.id(), envelope);
         }
-        any
+        true
     }
 
     fn next(&self, wanted: Time) -> Next {
@@ -245,12 +244,6 @@ impl Shard {
         let now = self.core.now();
         self.publish_at.set(now.after(PUBLISH_EVERY));
         self.shown.snapshot.put(now, self.snapshot());
-    }
-
-    fn log_turn(&self, record: TurnRecord) {
-        if let Some(log) = &mut *self.log.borrow_mut() {
-            log.push(record);
-        }
     }
 }
 

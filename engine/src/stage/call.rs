@@ -10,6 +10,7 @@ use super::Stage;
 use super::slots::{Admission, Reply, SlotKey, StageCore, Waiter};
 use crate::error::{CallError, Outcome};
 use crate::runtime::core::Context;
+use crate::runtime::guard::contain;
 
 /// A call of one stage with one item.
 ///
@@ -67,22 +68,18 @@ impl<S: Stage> Call<S> {
         let stage = &*self.stage;
         let deadline = stage.deadline(self.scope.deadline, self.within);
         let route = stage.route(&item);
-        let refused = stage.refusal(self.scope, deadline, route).or_else(|| {
-            // Whoever joins what is queued takes no room.
-            let joins = route.is_none() && !self.fresh;
-            stage.refusal_for_room().filter(|_| !(joins && stage.can_join(&item)))
-        });
-        if let Some(error) = refused {
-            stage.metrics.count_refusal(&error);
-            crate::runtime::guard::contain(|| drop(item));
-            return Err(error);
+        if let Some(error) = stage.refusal(self.scope, deadline, route) {
+            contain(|| drop(item));
+            return Err(stage.refused(error));
         }
         let waiter = Waiter::Local(Some(cx.waker().clone()));
         let admission = Admission { item, waiter, deadline, joins: !self.fresh };
-        Ok(match route {
-            None => stage.enqueue(admission),
-            Some(owner) => stage.send_away(owner, admission),
-        })
+        let room = stage.room();
+        match route {
+            None => stage.enqueue(admission, room),
+            Some(owner) => stage.send_away(owner, admission, room),
+        }
+        .map_err(|error| stage.refused(error))
     }
 }
 
@@ -111,10 +108,9 @@ impl<S: Stage> StageCore<S> {
         }
     }
 
-    /// Refuses an item for which the queue has no room.
-    fn refusal_for_room(&self) -> Option<CallError<S::Error>> {
-        let depth = self.depth();
-        (depth >= self.options.queue_max).then_some(CallError::Shed { depth })
+    fn refused(&self, error: CallError<S::Error>) -> CallError<S::Error> {
+        self.metrics.count_refusal(&error);
+        error
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use slotmap::{Key, KeyData};
 
-use super::slots::{Admission, Reply, Slot, SlotKey, StageCore, Standing, Waiter};
+use super::slots::{Admission, Admitted, Reply, Room, Slot, SlotKey, StageCore, Standing, Waiter};
 use super::{Placement, Stage};
 use crate::error::{CallError, Outcome};
 use crate::runtime::guard::contain;
@@ -185,13 +185,22 @@ impl<S: Stage> StageCore<S> {
     }
 
     /// Admits a call that will leave for `owner` when there is credit.
-    pub(super) fn send_away(&self, owner: ShardId, admission: Admission<S>) -> SlotKey {
+    pub(super) fn send_away(
+        &self,
+        owner: ShardId,
+        admission: Admission<S>,
+        room: Room,
+    ) -> Admitted<S> {
         let Admission { item, waiter, deadline, joins } = admission;
+        if let Room::Full { depth } = room {
+            contain(|| drop(item));
+            return Err(CallError::Shed { depth });
+        }
         let slot = self.new_slot(waiter, Standing::Outgoing(owner), deadline);
         let call = RemoteCall { token: slot.data().as_ffi(), item, deadline, joins };
         self.crossing.lanes.borrow_mut()[owner.index()].calls.push(call);
         self.crossing.outgoing.set(self.crossing.outgoing.get() + 1);
-        slot
+        Ok(slot)
     }
 
     /// A call that waited to leave will not: its entry goes when entries like it are half of all.
@@ -295,7 +304,8 @@ impl<S: Stage> StageCore<S> {
             let waiter = Waiter::Remote { origin, token };
             let mut slot = None;
             let sound = contain(|| {
-                slot = Some(self.enqueue(Admission { item, waiter, deadline, joins }));
+                // Its origin has a credit for it: there is room whatever the queue holds.
+                slot = self.enqueue(Admission { item, waiter, deadline, joins }, Room::Left).ok();
             });
             match slot {
                 Some(slot) if sound => {

@@ -106,6 +106,16 @@ pub(super) struct Admission<S: Stage> {
     pub(super) joins: bool,
 }
 
+/// Whether a queue takes one more item.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Room {
+    Left,
+    Full { depth: usize },
+}
+
+/// The slot of a call that was taken in, or why it was not.
+pub(super) type Admitted<S> = Result<SlotKey, CallError<<S as Stage>::Error>>;
+
 impl<S: Stage> StageCore<S> {
     pub(crate) fn new(
         core: Rc<Core>,
@@ -137,21 +147,26 @@ impl<S: Stage> StageCore<S> {
         })
     }
 
-    /// Admits a call to this shard's queue, joining an equal key where that is allowed.
-    /// The caller has checked what may refuse it.
-    pub(super) fn enqueue(&self, admission: Admission<S>) -> SlotKey {
+    /// Admits a call to this shard's queue, joining an equal key where that is allowed. One that
+    /// joins takes no room; whatever else may refuse a call has been asked.
+    pub(super) fn enqueue(&self, admission: Admission<S>, room: Room) -> Admitted<S> {
         let Admission { item, waiter, deadline, joins } = admission;
         let key = (self.options.dedup != Dedup::Off).then(|| S::key(&item));
         let hash = key.as_ref().map(|key| self.hasher.hash_one(key));
-        self.metrics.calls.add(1);
         if let (true, Some(key), Some(hash)) = (joins, &key, hash)
             && let Some(place) = self.join(key, hash)
         {
+            self.metrics.calls.add(1);
             self.metrics.deduplicated.add(1);
             // The item is the caller's spare copy; its drop is user code.
             contain(|| drop(item));
-            return self.attach(place, waiter, deadline);
+            return Ok(self.attach(place, waiter, deadline));
         }
+        if let Room::Full { depth } = room {
+            contain(|| drop((item, key)));
+            return Err(CallError::Shed { depth });
+        }
+        self.metrics.calls.add(1);
         // The weight first: user code that panics must not leave an open lane behind.
         let weight = S::weight(&item);
         let lane = self.lane_of(&item);
@@ -171,7 +186,7 @@ impl<S: Stage> StageCore<S> {
             self.index.borrow_mut().enter(hash, Place::Queued(item));
         }
         self.slots.borrow_mut()[slot].standing = Standing::Here(item);
-        slot
+        Ok(slot)
     }
 
     /// The lane of the item's class, opened if need be.
@@ -190,17 +205,6 @@ impl<S: Stage> StageCore<S> {
             }
         }
         self.queue.borrow_mut().open_lane(Rc::new(class), hash)
-    }
-
-    /// Whether a call with this item would share one that is queued or in flight.
-    pub(super) fn can_join(&self, item: &S::Item) -> bool {
-        if self.options.dedup == Dedup::Off {
-            return false;
-        }
-        let key = S::key(item);
-        let joined = self.join(&key, self.hasher.hash_one(&key)).is_some();
-        contain(|| drop(key));
-        joined
     }
 
     /// Finds what a call with this key may join.
@@ -412,6 +416,12 @@ impl<S: Stage> StageCore<S> {
     /// Items that wait here or to leave from here.
     pub(super) fn depth(&self) -> usize {
         self.queue.borrow().len() + self.crossing.outgoing()
+    }
+
+    /// Whether one more item may wait.
+    pub(super) fn room(&self) -> Room {
+        let depth = self.depth();
+        if depth < self.options.queue_max { Room::Left } else { Room::Full { depth } }
     }
 
     /// The deadline of a call made now: its own, its scope's and the stage's, whichever is first.

@@ -182,7 +182,7 @@ fn turn(shard: &dyn Hosted) -> Next {
 /// then, an answer that another thread owes. Tells whether something has come.
 ///
 /// In between the core belongs to the thread that owes the answer, where bridges share the shards'
-/// cores. Parcels, sockets and files are not seen meanwhile: it is shorter than a look is late.
+/// cores. Parcels, sockets and files are not seen meanwhile: a look may come so much later.
 fn comes_soon(shard: &dyn Hosted, until: Time) -> bool {
     let core = shard.core();
     let give_up = core.half().now().after(EXPECT);
@@ -191,7 +191,8 @@ fn comes_soon(shard: &dyn Hosted, until: Time) -> bool {
         return false;
     }
     loop {
-        let now = core.half().now();
+        // The shard's own reading, so that the time spent here brings the next look nearer.
+        let now = core.read_clock();
         if now >= until || core.outside().inbox().is_pending() {
             return true;
         }
