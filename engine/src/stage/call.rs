@@ -7,7 +7,8 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use super::Stage;
-use super::slots::{Admission, Reply, SlotKey, StageCore, Waiter};
+use super::admit::Admission;
+use super::slots::{Reply, SlotKey, StageCore, Waiter};
 use crate::error::{CallError, Outcome};
 use crate::runtime::core::Context;
 use crate::runtime::guard::contain;

@@ -17,6 +17,7 @@ mod permits;
 mod queue;
 mod index;
 mod slots;
+mod admit;
 mod call;
 mod batch;
 mod dispatch;

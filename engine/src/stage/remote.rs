@@ -16,7 +16,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use slotmap::{Key, KeyData};
 
-use super::slots::{Admission, Admitted, Reply, Room, Slot, SlotKey, StageCore, Standing, Waiter};
+use super::admit::{Admission, Admitted, Room};
+use super::slots::{Reply, Slot, SlotKey, StageCore, Standing, Waiter};
 use super::{Placement, Stage};
 use crate::error::{CallError, Outcome};
 use crate::runtime::guard::contain;

@@ -22,9 +22,9 @@ use super::batch::Flight;
 use super::dispatch::FlightKey;
 use super::index::{Index, Place};
 use super::permits::Permits;
-use super::queue::{ItemKey, Last, NewItem, Queue};
+use super::queue::{ItemKey, Last, Queue};
 use super::remote::{Crossing, Ship};
-use super::{Dedup, Stage, StageOptions};
+use super::{Stage, StageOptions};
 use crate::error::{CallError, Outcome};
 use crate::limits::{NEAR, SWEEP_EVERY};
 use crate::metrics::StageMetrics;
@@ -88,7 +88,7 @@ pub(crate) struct StageCore<S: Stage> {
     near: RefCell<Vec<SlotKey>>,
     /// When to look next for deadlines that have come near; never while none is far.
     sweep_at: Cell<Time>,
-    hasher: foldhash::fast::FixedState,
+    pub(super) hasher: foldhash::fast::FixedState,
 }
 
 impl<S: Stage> std::fmt::Debug for StageCore<S> {
@@ -96,25 +96,6 @@ impl<S: Stage> std::fmt::Debug for StageCore<S> {
         write!(f, "Stage({}, {} queued)", self.name, self.queue.borrow().len())
     }
 }
-
-/// A call on its way into the stage.
-pub(super) struct Admission<S: Stage> {
-    pub(super) item: S::Item,
-    pub(super) waiter: Waiter,
-    pub(super) deadline: Time,
-    /// Whether it may share an item with an equal key.
-    pub(super) joins: bool,
-}
-
-/// Whether a queue takes one more item.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Room {
-    Left,
-    Full { depth: usize },
-}
-
-/// The slot of a call that was taken in, or why it was not.
-pub(super) type Admitted<S> = Result<SlotKey, CallError<<S as Stage>::Error>>;
 
 impl<S: Stage> StageCore<S> {
     pub(crate) fn new(
@@ -145,111 +126,6 @@ impl<S: Stage> StageCore<S> {
             sweep_at: Cell::new(Time::NEVER),
             hasher: foldhash::fast::FixedState::with_seed(seed),
         })
-    }
-
-    /// Admits a call to this shard's queue, joining an equal key where that is allowed. One that
-    /// joins takes no room; whatever else may refuse a call has been asked.
-    pub(super) fn enqueue(&self, admission: Admission<S>, room: Room) -> Admitted<S> {
-        let Admission { item, waiter, deadline, joins } = admission;
-        let key = (self.options.dedup != Dedup::Off).then(|| S::key(&item));
-        let hash = key.as_ref().map(|key| self.hasher.hash_one(key));
-        if let (true, Some(key), Some(hash)) = (joins, &key, hash)
-            && let Some(place) = self.join(key, hash)
-        {
-            self.metrics.calls.add(1);
-            self.metrics.deduplicated.add(1);
-            // The item is the caller's spare copy; its drop is user code.
-            contain(|| drop(item));
-            return Ok(self.attach(place, waiter, deadline));
-        }
-        if let Room::Full { depth } = room {
-            contain(|| drop((item, key)));
-            return Err(CallError::Shed { depth });
-        }
-        self.metrics.calls.add(1);
-        // The weight first: user code that panics must not leave an open lane behind.
-        let weight = S::weight(&item);
-        let lane = self.lane_of(&item);
-        let slot = self.new_slot(waiter, Standing::Here(ItemKey::null()), deadline);
-        let new = NewItem {
-            item,
-            slot,
-            deadline,
-            weight,
-            admitted: self.core.now(),
-            pass: self.core.pass(),
-            hash,
-            key,
-        };
-        let item = self.queue.borrow_mut().push(lane, new);
-        if let Some(hash) = hash {
-            self.index.borrow_mut().enter(hash, Place::Queued(item));
-        }
-        self.slots.borrow_mut()[slot].standing = Standing::Here(item);
-        Ok(slot)
-    }
-
-    /// The lane of the item's class, opened if need be.
-    fn lane_of(&self, item: &S::Item) -> u32 {
-        if Queue::<S>::ONE_CLASS {
-            let open = self.queue.borrow().single_lane();
-            return open
-                .unwrap_or_else(|| self.queue.borrow_mut().open_lane(Rc::new(S::class(item)), 0));
-        }
-        let class = S::class(item);
-        let hash = self.hasher.hash_one(&class);
-        let candidates = self.queue.borrow().classes(hash);
-        for (lane, candidate) in candidates {
-            if *candidate == class {
-                return lane;
-            }
-        }
-        self.queue.borrow_mut().open_lane(Rc::new(class), hash)
-    }
-
-    /// Finds what a call with this key may join.
-    fn join(&self, key: &S::Key, hash: u64) -> Option<Place> {
-        let place = self.index.borrow().get(hash)?;
-        self.holds_key(place, key).then_some(place)
-    }
-
-    /// Compares the key of what stands at `place`, outside of any borrow.
-    fn holds_key(&self, place: Place, key: &S::Key) -> bool {
-        match place {
-            Place::Queued(item) => {
-                let taken = self.queue.borrow_mut().get_mut(item).and_then(|at| at.key.take());
-                let equal = taken.as_ref().is_some_and(|other| other == key);
-                if let Some(queued) = self.queue.borrow_mut().get_mut(item) {
-                    queued.key = taken;
-                }
-                // The comparison is user code: it may have cancelled the very item.
-                equal && self.queue.borrow_mut().get_mut(item).is_some()
-            }
-            Place::InFlight(flight, idx) => {
-                let flight = self.flights.borrow().get(flight).cloned();
-                flight.is_some_and(|flight| flight.is_open(idx) && flight.key_of(idx) == *key)
-            }
-        }
-    }
-
-    fn attach(&self, place: Place, waiter: Waiter, deadline: Time) -> SlotKey {
-        let standing = match place {
-            Place::Queued(item) => Standing::Here(item),
-            Place::InFlight(..) => Standing::Here(ItemKey::null()),
-        };
-        let slot = self.new_slot(waiter, standing, deadline);
-        match place {
-            Place::Queued(item) => {
-                let mut queue = self.queue.borrow_mut();
-                let queued = queue.get_mut(item).expect("the index names items that stand");
-                queued.waiters.add(slot);
-                queued.deadline = queued.deadline.max(deadline);
-            }
-            Place::InFlight(flight, idx) => {
-                self.flights.borrow()[flight].join(idx, slot);
-            }
-        }
-        slot
     }
 
     pub(super) fn new_slot(&self, waiter: Waiter, standing: Standing, deadline: Time) -> SlotKey {
@@ -416,12 +292,6 @@ impl<S: Stage> StageCore<S> {
     /// Items that wait here or to leave from here.
     pub(super) fn depth(&self) -> usize {
         self.queue.borrow().len() + self.crossing.outgoing()
-    }
-
-    /// Whether one more item may wait.
-    pub(super) fn room(&self) -> Room {
-        let depth = self.depth();
-        if depth < self.options.queue_max { Room::Left } else { Room::Full { depth } }
     }
 
     /// The deadline of a call made now: its own, its scope's and the stage's, whichever is first.

@@ -1,0 +1,152 @@
+//! The way in: a call joins an equal one or takes a place in the queue.
+//!
+//! ```text
+//!   call ─▶ key ─▶ an equal one queued or in flight? ─▶ shares its item
+//!                    └ none ─▶ room? ─▶ slot, queue, index
+//!                                └ none: shed
+//! ```
+
+use std::hash::BuildHasher;
+use std::rc::Rc;
+
+use slotmap::Key;
+
+use super::index::Place;
+use super::queue::{ItemKey, NewItem, Queue};
+use super::slots::{SlotKey, StageCore, Standing, Waiter};
+use super::{Dedup, Stage};
+use crate::error::CallError;
+use crate::runtime::Time;
+use crate::runtime::guard::contain;
+
+/// A call on its way into the stage.
+pub(super) struct Admission<S: Stage> {
+    pub(super) item: S::Item,
+    pub(super) waiter: Waiter,
+    pub(super) deadline: Time,
+    /// Whether it may share an item with an equal key.
+    pub(super) joins: bool,
+}
+
+/// Whether a queue takes one more item.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Room {
+    Left,
+    Full { depth: usize },
+}
+
+/// The slot of a call that was taken in, or why it was not.
+pub(super) type Admitted<S> = Result<SlotKey, CallError<<S as Stage>::Error>>;
+
+impl<S: Stage> StageCore<S> {
+    /// Whether one more item may wait.
+    pub(super) fn room(&self) -> Room {
+        let depth = self.depth();
+        if depth < self.options.queue_max { Room::Left } else { Room::Full { depth } }
+    }
+
+    /// Admits a call to this shard's queue, joining an equal key where that is allowed. One that
+    /// joins takes no room; whatever else may refuse a call has been asked.
+    pub(super) fn enqueue(&self, admission: Admission<S>, room: Room) -> Admitted<S> {
+        let Admission { item, waiter, deadline, joins } = admission;
+        let key = (self.options.dedup != Dedup::Off).then(|| S::key(&item));
+        let hash = key.as_ref().map(|key| self.hasher.hash_one(key));
+        if let (true, Some(key), Some(hash)) = (joins, &key, hash)
+            && let Some(place) = self.join(key, hash)
+        {
+            self.metrics.calls.add(1);
+            self.metrics.deduplicated.add(1);
+            // The item is the caller's spare copy; its drop is user code.
+            contain(|| drop(item));
+            return Ok(self.attach(place, waiter, deadline));
+        }
+        if let Room::Full { depth } = room {
+            contain(|| drop((item, key)));
+            return Err(CallError::Shed { depth });
+        }
+        self.metrics.calls.add(1);
+        // The weight first: user code that panics must not leave an open lane behind.
+        let weight = S::weight(&item);
+        let lane = self.lane_of(&item);
+        let slot = self.new_slot(waiter, Standing::Here(ItemKey::null()), deadline);
+        let new = NewItem {
+            item,
+            slot,
+            deadline,
+            weight,
+            admitted: self.core.now(),
+            pass: self.core.pass(),
+            hash,
+            key,
+        };
+        let item = self.queue.borrow_mut().push(lane, new);
+        if let Some(hash) = hash {
+            self.index.borrow_mut().enter(hash, Place::Queued(item));
+        }
+        self.slots.borrow_mut()[slot].standing = Standing::Here(item);
+        Ok(slot)
+    }
+
+    /// The lane of the item's class, opened if need be.
+    fn lane_of(&self, item: &S::Item) -> u32 {
+        if Queue::<S>::ONE_CLASS {
+            let open = self.queue.borrow().single_lane();
+            return open
+                .unwrap_or_else(|| self.queue.borrow_mut().open_lane(Rc::new(S::class(item)), 0));
+        }
+        let class = S::class(item);
+        let hash = self.hasher.hash_one(&class);
+        let candidates = self.queue.borrow().classes(hash);
+        for (lane, candidate) in candidates {
+            if *candidate == class {
+                return lane;
+            }
+        }
+        self.queue.borrow_mut().open_lane(Rc::new(class), hash)
+    }
+
+    /// Finds what a call with this key may join.
+    fn join(&self, key: &S::Key, hash: u64) -> Option<Place> {
+        let place = self.index.borrow().get(hash)?;
+        self.holds_key(place, key).then_some(place)
+    }
+
+    /// Compares the key of what stands at `place`, outside of any borrow.
+    fn holds_key(&self, place: Place, key: &S::Key) -> bool {
+        match place {
+            Place::Queued(item) => {
+                let taken = self.queue.borrow_mut().get_mut(item).and_then(|at| at.key.take());
+                let equal = taken.as_ref().is_some_and(|other| other == key);
+                if let Some(queued) = self.queue.borrow_mut().get_mut(item) {
+                    queued.key = taken;
+                }
+                // The comparison is user code: it may have cancelled the very item.
+                equal && self.queue.borrow_mut().get_mut(item).is_some()
+            }
+            Place::InFlight(flight, idx) => {
+                let flight = self.flights.borrow().get(flight).cloned();
+                flight.is_some_and(|flight| flight.is_open(idx) && flight.key_of(idx) == *key)
+            }
+        }
+    }
+
+    fn attach(&self, place: Place, waiter: Waiter, deadline: Time) -> SlotKey {
+        let standing = match place {
+            Place::Queued(item) => Standing::Here(item),
+            Place::InFlight(..) => Standing::Here(ItemKey::null()),
+        };
+        let slot = self.new_slot(waiter, standing, deadline);
+        match place {
+            Place::Queued(item) => {
+                let mut queue = self.queue.borrow_mut();
+                let queued = queue.get_mut(item).expect("the index names items that stand");
+                queued.waiters.add(slot);
+                queued.deadline = queued.deadline.max(deadline);
+            }
+            Place::InFlight(flight, idx) => {
+                self.flights.borrow()[flight].join(idx, slot);
+            }
+        }
+        slot
+    }
+}
