@@ -110,6 +110,13 @@ pub(crate) const TIMERS_PER_TURN: usize = 4_096;
 /// Parcels taken from each lane in one turn; a parcel is one turn's traffic of the other side.
 pub(crate) const PARCELS_PER_TURN: usize = 16;
 
+/// Completions that a turn takes from the net ring: at three microseconds each for what follows of
+/// one, a burst of them delays everything else by less than a millisecond.
+pub(crate) const NET_COMPLETIONS_PER_TURN: usize = 256;
+
+/// How long a pass may hold back what was written to sockets. An enter costs about 200 ns.
+pub(crate) const NET_HOLD: Duration = Duration::from_micros(50);
+
 /// Entries of the net ring's submission queue: what finds it full waits for the next enter of the
 /// same turn.
 pub(crate) const NET_SQ_ENTRIES: u32 = 1_024;

@@ -69,12 +69,23 @@ impl Chunk {
         self.start += u32::try_from(n_bytes).expect("at most its length");
     }
 
-    /// Takes the bytes of `other` in behind its own if there is room; tells whether it did.
-    pub(crate) fn absorb(&mut self, other: &Self) -> bool {
+    /// A copy of the bytes, in a buffer of the pool; nothing if they do not fit.
+    pub(crate) fn copy(bytes: &[u8], pool: &Rc<Pool>) -> Option<Self> {
+        if bytes.len() > pool.buffer_bytes {
+            return None;
+        }
+        let mut chunk = Self::new(pool.take(), 0, pool);
+        chunk.absorb(bytes);
+        Some(chunk)
+    }
+
+    /// Takes more bytes in behind its own if there is room; tells whether it did.
+    pub(crate) fn absorb(&mut self, bytes: &[u8]) -> bool {
         let end = self.end as usize;
-        let Some(room) = self.buffer.get_mut(end..end + other.len()) else { return false };
-        room.copy_from_slice(other);
-        self.end += other.end - other.start;
+        let Some(room) = self.buffer.get_mut(end..end + bytes.len()) else { return false };
+        room.copy_from_slice(bytes);
+        // It fits, so the new end lies inside a buffer.
+        self.end += u32::try_from(bytes.len()).expect("a buffer is smaller than 4 GiB");
         true
     }
 }
@@ -117,6 +128,33 @@ pub enum Outgoing {
     Owned(Vec<u8>),
     /// Shared, or static.
     Shared(Bytes),
+}
+
+impl Outgoing {
+    /// Takes more bytes in behind its own if that needs no new memory beyond `joined_max`; tells
+    /// whether it did.
+    pub(crate) fn absorb(&mut self, bytes: &[u8], joined_max: usize) -> bool {
+        match self {
+            Self::Chunk(chunk) => chunk.absorb(bytes),
+            Self::Owned(own) if own.len() + bytes.len() <= joined_max => {
+                own.extend_from_slice(bytes);
+                true
+            }
+            Self::Owned(_) | Self::Shared(_) => false,
+        }
+    }
+
+    /// What is left after the first `n_bytes`.
+    pub(crate) fn without(self, n_bytes: usize) -> Self {
+        match self {
+            Self::Chunk(mut chunk) => {
+                chunk.advance(n_bytes);
+                Self::Chunk(chunk)
+            }
+            Self::Owned(bytes) => Self::Shared(Bytes::from(bytes).slice(n_bytes..)),
+            Self::Shared(bytes) => Self::Shared(bytes.slice(n_bytes..)),
+        }
+    }
 }
 
 impl Deref for Outgoing {

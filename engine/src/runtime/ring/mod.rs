@@ -113,6 +113,18 @@ pub(crate) enum Op {
     Cancel(Kind),
 }
 
+impl Op {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Accept => Kind::Accept,
+            Self::Connect(_) => Kind::Connect,
+            Self::Receive => Kind::Receive,
+            Self::Send(_) => Kind::Send,
+            Self::Cancel(_) => Kind::Cancel,
+        }
+    }
+}
+
 /// What came of an operation.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -171,6 +183,9 @@ pub(crate) trait Ring: fmt::Debug {
 
     /// The address of one end of a socket.
     fn name(&self, socket: &Socket, end: End) -> io::Result<Address>;
+
+    /// Whether `reap` would find something.
+    fn is_ready(&mut self) -> bool;
 
     /// The shard is about to sleep: from here on a completion signals [`Ring::signal`]. Tells
     /// whether something is there already.

@@ -276,12 +276,16 @@ impl Ring for Uring {
         socket::name(socket, end)
     }
 
+    fn is_ready(&mut self) -> bool {
+        self.is_held_back() || !self.ring.0.completion().is_empty()
+    }
+
     fn arm(&mut self) -> bool {
         self.ring.0.completion().enable_eventfd();
         // The kernel writes a completion, then reads whether to signal; this writes that it
         // should, then reads whether there is a completion: one of the two sees the other.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        self.is_held_back() || !self.ring.0.completion().is_empty()
+        self.is_ready()
     }
 
     fn disarm(&mut self) {
