@@ -21,6 +21,8 @@ mod socket;
 mod buffers;
 mod uring;
 mod simulated;
+#[cfg(test)]
+pub(crate) mod scripted;
 
 use std::fmt;
 use std::io;
