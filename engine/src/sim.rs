@@ -211,27 +211,23 @@ impl Simulation {
     fn bring_up(&mut self, builder: &Builder, started: &Arc<Gathering<StartError>>) {
         for (idx, outside) in self.outsides.iter().enumerate() {
             let id = ShardId::new(idx);
-            let half = Half::Simulated(SimulatedHalf {
+            let half = SimulatedHalf {
                 id,
                 world: Rc::clone(&self.world),
                 outsides: Arc::clone(&self.outsides),
-            });
+            };
+            let ring = half.ring(builder.limits_ref());
             let core = Core::new(
                 id,
                 self.outsides.len(),
                 outside,
-                half,
+                Half::Simulated(half),
                 builder.limits_ref().clone(),
                 builder.hash_seed(),
             );
             let shown =
                 Shown { board: Arc::clone(&self.board), snapshot: Arc::default(), cpu: None };
             let started = Arc::clone(started);
-            let ring = crate::runtime::ring::open(
-                crate::runtime::ring::SocketBack::Ring,
-                builder.limits_ref(),
-            )
-            .expect("ring");
             let setup = builder.setup(move |result| started.add(result));
             self.shards.push(SimShard {
                 shard: Shard::new(core, ring, shown, setup),
@@ -309,7 +305,19 @@ impl Simulation {
         };
         if next == Next::Ended {
             self.bury(idx);
+            self.end_sockets(idx);
         }
+    }
+
+    /// The shard's half waits until its sockets have closed.
+    fn end_sockets(&mut self, idx: usize) {
+        for _ in 0..1_000 {
+            if self.shards[idx].shard.end_sockets() {
+                return;
+            }
+            self.world.clock.set(self.now().after(Duration::from_micros(50)));
+        }
+        panic!("shard {idx} has ended with {} sockets open", self.open_sockets(idx));
     }
 
     fn book(&mut self, turn: TurnRecord) {
@@ -328,7 +336,7 @@ impl Simulation {
         } else {
             inbox.watch(&waker)
         };
-        let stay = watch == Watch::Work || sim.shard.has_incoming();
+        let stay = watch == Watch::Work || sim.shard.has_incoming() || sim.shard.arm_ring();
         sim.state = if stay { State::Awake } else { State::Asleep { until } };
     }
 

@@ -146,8 +146,12 @@ impl Ring for SimulatedRing {
         self.network().name(socket.simulated(), end)
     }
 
-    fn arm(&mut self) -> bool {
+    fn is_ready(&mut self) -> bool {
         self.network().has_due(self.shard, self.world.clock.get())
+    }
+
+    fn arm(&mut self) -> bool {
+        self.is_ready()
     }
 
     fn disarm(&mut self) {}
