@@ -92,7 +92,7 @@ impl SimOptions {
         }
     }
 
-    fn net_chance(&self) -> NetChance {
+    pub(crate) fn net_chance(&self) -> NetChance {
         NetChance {
             delay_ns: nanos(self.net_delay),
             window_bytes: self.net_window_bytes,

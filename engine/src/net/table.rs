@@ -28,7 +28,7 @@ new_key_type! {
 }
 
 impl SlotKey {
-    fn bits(self) -> u64 {
+    pub(super) fn bits(self) -> u64 {
         self.data().as_ffi()
     }
 
