@@ -287,10 +287,13 @@ impl Ring for ScriptedRing {
         Ok(text.parse().expect("an address"))
     }
 
+    fn is_ready(&mut self) -> bool {
+        !self.0.borrow().completions.is_empty()
+    }
+
     fn arm(&mut self) -> bool {
-        let mut script = self.0.borrow_mut();
-        script.armed = true;
-        !script.completions.is_empty()
+        self.0.borrow_mut().armed = true;
+        self.is_ready()
     }
 
     fn disarm(&mut self) {

@@ -146,13 +146,19 @@ impl Ring for SimulatedRing {
         self.network().name(socket.simulated(), end)
     }
 
-    fn arm(&mut self) -> bool {
+    fn is_ready(&mut self) -> bool {
         self.network().has_due(self.shard, self.world.clock.get())
     }
 
-    fn disarm(&mut self) {}
+    fn arm(&mut self) -> bool {
+        self.network().arm(self.shard)
+    }
 
-    /// The simulation wakes a shard for which something is due.
+    fn disarm(&mut self) {
+        self.network().disarm(self.shard);
+    }
+
+    /// The simulation asks [`Network::signal_due`].
     fn signal(&self) -> Option<BorrowedFd<'_>> {
         None
     }

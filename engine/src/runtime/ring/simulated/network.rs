@@ -43,6 +43,8 @@ pub(super) struct ShardSockets {
     pub(super) queued: Vec<(u32, Kind)>,
     /// Which socket the tokens of a slot mean.
     pub(super) slots: BTreeMap<usize, u32>,
+    /// While it sleeps: how many operations were due when it asked to be signalled.
+    armed: Option<usize>,
     /// Nothing is done for it any more.
     pub(super) ended: bool,
 }
@@ -62,15 +64,40 @@ impl Network {
         }
     }
 
+    /// When operations of a shard have something to do, the next one first.
+    fn all_due(&self, shard: ShardId) -> impl Iterator<Item = Time> {
+        let shard = shard.index();
+        let all =
+            self.due.range((shard, Time::ZERO, 0, 0)..=(shard, Time::NEVER, u32::MAX, u8::MAX));
+        all.map(|(_, due, ..)| *due)
+    }
+
     /// When the next operation of a shard has something to do.
     pub(crate) fn next_due(&self, shard: ShardId) -> Option<Time> {
-        let from = (shard.index(), Time::ZERO, 0, 0);
-        let (owner, due, ..) = *self.due.range(from..).next()?;
-        (owner == shard.index()).then_some(due)
+        self.all_due(shard).next()
     }
 
     pub(crate) fn has_due(&self, shard: ShardId, now: Time) -> bool {
         self.next_due(shard).is_some_and(|due| due <= now)
+    }
+
+    /// A shard is about to sleep; tells whether something is due. That gives no signal any more:
+    /// only what comes later does.
+    pub(super) fn arm(&mut self, shard: ShardId) -> bool {
+        let now = self.now;
+        let n_due = self.all_due(shard).take_while(|due| *due <= now).count();
+        self.shards[shard.index()].armed = Some(n_due);
+        n_due > 0
+    }
+
+    pub(super) fn disarm(&mut self, shard: ShardId) {
+        self.shards[shard.index()].armed = None;
+    }
+
+    /// When a shard is signalled next; never while it has not asked for it.
+    pub(crate) fn signal_due(&self, shard: ShardId) -> Option<Time> {
+        let n_before = self.shards[shard.index()].armed?;
+        self.all_due(shard).nth(n_before)
     }
 
     /// Sockets that a shard has open.
@@ -165,6 +192,7 @@ impl Network {
     }
 
     pub(super) fn shutdown(&mut self, socket: u32, side: Side) -> io::Result<()> {
+        let now = self.now;
         let Some(endpoint) = self.sockets.get_mut(&socket) else {
             return Err(Errno::NOTCONN.into());
         };
@@ -176,6 +204,7 @@ impl Network {
                 self.refresh(socket, Kind::Accept);
                 Ok(())
             }
+            Role::Connected(connected) if connected.is_broken(now) => Err(Errno::NOTCONN.into()),
             Role::Connected(connected) => {
                 connected.wrote_end = true;
                 connected.read_end |= side == Side::Both;

@@ -267,7 +267,9 @@ fn the_same_seed_gives_the_same_order() {
     let run = |seed| {
         let (mut rig, ..) = pair(seed, CHANCE, 5_000);
         let address = rig.address_of(0, End::Here);
-        (0..5).for_each(|n| drop(rig.connect(&address, vec![n; 99])));
+        for n in 0..5 {
+            rig.connect(&address, vec![n; 99]);
+        }
         rig.rest();
         let digest = rig.world.network.borrow().digest();
         (digest, rig.log)
@@ -288,7 +290,9 @@ fn listeners_on_one_address_share_and_a_path_has_one() {
     let (second, _) = rig.listen("0.0.0.0:80", 50);
     assert_eq!(address.to_string(), "0.0.0.0:80");
     let to = "127.0.0.1:80".parse().unwrap();
-    (0..20).for_each(|_| drop(rig.connect(&to, vec![])));
+    for _ in 0..20 {
+        rig.connect(&to, vec![]);
+    }
     for listener in [first, second] {
         rig.push(listener, Op::Accept);
     }
@@ -323,10 +327,28 @@ fn a_shard_that_is_gone_ends_its_connections() {
     }
 }
 
+#[test]
+fn a_signal_comes_for_what_is_due_after_the_arming_and_for_nothing_else() {
+    let (mut rig, client) = receiving();
+    let id = ShardId::new(SERVER);
+    let signal = |rig: &Rig| rig.world.network.borrow().signal_due(id);
+    rig.talks[client].unsent = vec![1; 2];
+    rig.send(client);
+    rig.ring(CLIENT).enter();
+    assert!(!rig.ring(SERVER).arm(), "nothing has arrived yet");
+    let due = rig.world.network.borrow().next_due(id);
+    assert_eq!(signal(&rig), due);
+    rig.ring(SERVER).disarm();
+    assert_eq!(signal(&rig), None, "nobody asked for it");
+    rig.world.clock.set(due.unwrap());
+    assert!(rig.ring(SERVER).arm());
+    assert_eq!(signal(&rig), None, "that was there before");
+}
+
 /// A connection with its receive under way.
 fn receiving() -> (Rig, usize) {
     let (mut rig, client, ..) = pair(1, CHANCE, 1);
-    rig.keeps_open = true;
+    (rig.keeps_open, rig.talks[client].keeps_open) = (true, true);
     rig.rest();
     assert_eq!(rig.talks[client].under_way, [Kind::Receive]);
     (rig, client)
