@@ -5,6 +5,7 @@
 //! must give the same turns and completions.
 //!
 //! One seed again: `FOREBAY_SIM_SEED=17 cargo test -p forebay --test simulated_net`.
+//! More seeds: `FOREBAY_SIM_SEEDS=300 cargo test -p forebay --release --test simulated_net`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -17,9 +18,12 @@ use forebay::{Builder, Phase, Reply, RequestOptions, sleep, spawn_background};
 
 const N_SHARDS: usize = 2;
 
-fn seeds() -> impl Iterator<Item = u64> {
-    let only = std::env::var("FOREBAY_SIM_SEED").ok().map(|seed| seed.parse().unwrap());
-    only.map_or(0..30, |seed: u64| seed..seed + 1)
+fn seeds() -> Vec<u64> {
+    let read = |name| std::env::var(name).ok().map(|text: String| text.parse().expect("a number"));
+    match (read("FOREBAY_SIM_SEED"), read("FOREBAY_SIM_SEEDS")) {
+        (Some(seed), _) => vec![seed],
+        (None, n_seeds) => (0..n_seeds.unwrap_or(30)).collect(),
+    }
 }
 
 fn address() -> Address {
@@ -76,8 +80,10 @@ enum Trouble {
     None,
     Resets,
     Silence,
-    /// Both drawn at any time, and few sockets.
+    /// Both drawn at any time, few sockets, frozen shards.
     All,
+    /// One shard ends at once.
+    Kill,
 }
 
 fn advance(sim: &mut Simulation, steps: u64) -> bool {
@@ -112,17 +118,24 @@ fn run(seed: u64, trouble: Trouble) -> (u64, usize) {
         let (n_bytes, steps) = (sim.draw(9_000.min(window_bytes as u64 * 10)), sim.draw(40));
         replies.push(client(&sim, usize::try_from(n_bytes).unwrap()));
         advance(&mut sim, steps);
+        if trouble == Trouble::All && sim.draw(4) == 0 {
+            let time = Duration::from_micros(sim.draw(200_000));
+            sim.freeze(usize::try_from(n_bytes % 2).unwrap(), time);
+        }
     }
     let steps = sim.draw(600);
     advance(&mut sim, steps);
     match trouble {
         Trouble::Resets => sim.reset_connections(),
         Trouble::Silence => sim.silence_connections(),
+        Trouble::Kill => sim.kill(1),
         Trouble::None | Trouble::All => {}
     }
     assert!(!advance(&mut sim, 2_000_000), "no rest");
-    let is_whole = |reply: &Asked| match reply.try_take().expect("at rest").unwrap() {
-        Some(Ok(whole)) => {
+    let is_whole = |reply: &Asked| match reply.try_take().expect("at rest") {
+        // Its shard was killed.
+        Err(_) if trouble == Trouble::Kill => false,
+        Ok(Some(Ok(whole))) => {
             assert!(whole || trouble != Trouble::None, "cut short");
             whole
         }
@@ -170,4 +183,9 @@ fn silent_connections_end_with_their_clients() {
 #[test]
 fn drawn_trouble_and_few_sockets_leave_nothing_behind() {
     assert!(check(Trouble::All) > 0);
+}
+
+#[test]
+fn the_end_of_a_shard_is_told_to_the_clients_of_the_other() {
+    check(Trouble::Kill);
 }
