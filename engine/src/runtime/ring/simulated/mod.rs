@@ -18,6 +18,7 @@ mod listeners;
 mod network;
 mod operations;
 mod stream;
+mod trouble;
 #[cfg(test)]
 mod tests;
 

@@ -2,9 +2,10 @@
 //! Method: two shards whose operations are begun and taken in by hand, for each of many seeds; the
 //! last seed printed is the one that failed.
 
+mod contract;
 mod rig;
 
-use super::super::{End, Kind, ListenSpec, Op, Ring, Side, Token};
+use super::super::{End, Kind, ListenSpec, Op, Ring};
 use super::NetChance;
 use crate::runtime::ShardId;
 use rig::{CHANCE, CLIENT, Rig, SERVER, seeds};
@@ -325,68 +326,4 @@ fn a_shard_that_is_gone_ends_its_connections() {
         assert_eq!(rig.talks[late].connected, Some(Err(REFUSED)), "seed {seed}");
         rig.close(client + 1);
     }
-}
-
-#[test]
-fn a_signal_comes_for_what_is_due_after_the_arming_and_for_nothing_else() {
-    let (mut rig, client) = receiving();
-    let id = ShardId::new(SERVER);
-    let signal = |rig: &Rig| rig.world.network.borrow().signal_due(id);
-    rig.talks[client].unsent = vec![1; 2];
-    rig.send(client);
-    rig.ring(CLIENT).enter();
-    assert!(!rig.ring(SERVER).arm(), "nothing has arrived yet");
-    let due = rig.world.network.borrow().next_due(id);
-    assert_eq!(signal(&rig), due);
-    rig.ring(SERVER).disarm();
-    assert_eq!(signal(&rig), None, "nobody asked for it");
-    rig.world.clock.set(due.unwrap());
-    assert!(rig.ring(SERVER).arm());
-    assert_eq!(signal(&rig), None, "that was there before");
-}
-
-/// A connection with its receive under way.
-fn receiving() -> (Rig, usize) {
-    let (mut rig, client, ..) = pair(1, CHANCE, 1);
-    (rig.keeps_open, rig.talks[client].keeps_open) = (true, true);
-    rig.rest();
-    assert_eq!(rig.talks[client].under_way, [Kind::Receive]);
-    (rig, client)
-}
-
-#[test]
-#[should_panic(expected = "two of Receive under way")]
-fn a_second_receive_is_a_mistake() {
-    let (mut rig, client) = receiving();
-    rig.push(client, Op::Receive);
-}
-
-#[test]
-#[should_panic(expected = "closed with operations under way")]
-fn a_close_before_the_last_completion_is_a_mistake() {
-    let (mut rig, client) = receiving();
-    rig.close(client);
-}
-
-#[test]
-#[should_panic(expected = "is in the slot of another open socket")]
-fn a_slot_of_two_sockets_is_a_mistake() {
-    let (mut rig, client) = receiving();
-    let address = rig.address_of(0, End::Here);
-    let socket = rig.ring(CLIENT).open(&address, None).unwrap();
-    let token = Token::new((9 << 32) | client as u64, Kind::Connect);
-    rig.ring(CLIENT).push(token, &socket, Op::Connect(address));
-}
-
-#[test]
-#[should_panic(expected = "is not open")]
-fn an_operation_on_a_closed_socket_is_a_mistake() {
-    let (mut rig, client) = receiving();
-    rig.shutdown(client, Side::Both);
-    rig.rest();
-    let number = rig.talks[client].socket.as_ref().unwrap().simulated();
-    rig.close(client);
-    let token = Token::new((7 << 32) | client as u64, Kind::Send);
-    let socket = super::super::Socket::Simulated(number);
-    rig.ring(CLIENT).push(token, &socket, Op::Send("x".into()));
 }
