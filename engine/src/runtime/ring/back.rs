@@ -5,6 +5,7 @@ use std::io;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+use super::readiness::Readiness;
 use super::uring::Uring;
 use super::{Completion, Kind, Op, Outcome, Pool, Ring, Socket, Token};
 use crate::limits::Limits;
@@ -47,7 +48,8 @@ pub(crate) fn open(back: SocketBack, limits: &Limits) -> io::Result<Box<dyn Ring
     let pool = Pool::new(limits.net_buffer_bytes, usize::from(limits.net_buffers));
     match back {
         SocketBack::Ring => Ok(Box::new(Uring::new(limits.net_buffers, &pool)?)),
-        SocketBack::Readiness | SocketBack::Simulated => Err(io::ErrorKind::Unsupported.into()),
+        SocketBack::Readiness => Ok(Box::new(Readiness::new(limits.net_buffers, &pool)?)),
+        SocketBack::Simulated => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
@@ -74,7 +76,7 @@ fn receive_one(ring: &mut Uring) -> io::Result<Completion> {
     let (here, there) =
         socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::io::write(there, b"?")?;
-    let here = Socket::Kernel(here);
+    let here = Socket::of(here);
     ring.push(Token::new(1 << 32, Kind::Receive), &here, Op::Receive);
     ring.enter();
     let mut completions = Vec::new();

@@ -20,10 +20,14 @@ mod back;
 mod socket;
 mod buffers;
 mod uring;
+mod readiness;
+#[cfg(test)]
+mod conformance;
 
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 pub use address::{Address, AddressError};
 pub use back::{SocketBack, Sockets};
@@ -94,7 +98,8 @@ impl Token {
 /// An open socket of a ring. It must stay open until its operations have completed.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    Kernel(OwnedFd),
+    /// Shared with a back that makes calls on it later, while something is under way.
+    Kernel(Rc<OwnedFd>),
     /// By its number in the simulation or the script.
     Simulated(u32),
 }

@@ -163,7 +163,7 @@ impl Uring {
         let outcome = match token.kind() {
             Kind::Accept => Outcome::Accepted(result.map(|_| {
                 // SAFETY: a successful accept gives a new descriptor that nobody else knows of.
-                Socket::Kernel(unsafe { OwnedFd::from_raw_fd(entry.result()) })
+                Socket::of(unsafe { OwnedFd::from_raw_fd(entry.result()) })
             })),
             Kind::Connect => {
                 self.connects.retain(|(slot, _)| *slot != token.slot());
