@@ -22,7 +22,7 @@ mod buffers;
 mod uring;
 mod readiness;
 #[cfg(test)]
-mod conformance;
+mod tests;
 
 use std::fmt;
 use std::io;
@@ -193,20 +193,4 @@ pub(crate) trait Ring: fmt::Debug {
 pub(crate) enum End {
     Here,
     There,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_gives_back_what_it_was_made_of() {
-        for kind in KINDS {
-            for key in [1 << 32, (7 << 32) | 5, (u64::from(u32::MAX) << 32) | 0x00ff_ffff] {
-                let token = Token::from_bits(Token::new(key, kind).bits());
-                assert_eq!((token.key(), token.kind()), (key, kind));
-                assert_eq!(token.slot() as u64, key & 0x00ff_ffff);
-            }
-        }
-    }
 }
