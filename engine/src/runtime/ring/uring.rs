@@ -137,11 +137,22 @@ impl Uring {
     }
 
     /// One system call: submits, and runs some of the deferred completions if there are any.
-    fn call(&self) {
+    fn call(&self) -> io::Result<()> {
         match self.ring.0.submitter().submit() {
-            Ok(_) => {}
-            Err(error) if is_transient(&error) => {}
-            Err(error) => panic!("io_uring_enter of the net ring: {error}"),
+            Err(error) if !is_transient(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins what was pushed. An error is for the trial before a start: the kernel does not let
+    /// this process enter.
+    pub(super) fn try_enter(&mut self) -> io::Result<()> {
+        loop {
+            self.fill();
+            self.call()?;
+            if self.waiting.is_empty() {
+                return Ok(());
+            }
         }
     }
 
@@ -197,6 +208,11 @@ fn connect_entry(fd: types::Fd, address: &SocketAddrAny) -> squeue::Entry {
     }
 }
 
+/// It was let in when the ring was tried.
+fn refused(error: &io::Error) -> ! {
+    panic!("io_uring_enter of the net ring: {error}")
+}
+
 /// Signals interrupt, a full completion queue is drained by the next reap.
 fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -234,13 +250,7 @@ impl Ring for Uring {
     }
 
     fn enter(&mut self) {
-        loop {
-            self.fill();
-            self.call();
-            if self.waiting.is_empty() {
-                return;
-            }
-        }
+        self.try_enter().unwrap_or_else(|error| refused(&error));
     }
 
     fn reap(&mut self, max: usize, into: &mut Vec<Completion>) {
@@ -256,7 +266,7 @@ impl Ring for Uring {
                 return;
             }
             self.buffers.refill(&self.pool);
-            self.call();
+            self.call().unwrap_or_else(|error| refused(&error));
         }
     }
 
