@@ -23,6 +23,7 @@ use crate::runtime::guard::contain;
 use crate::runtime::half::Half;
 use crate::runtime::hosted::Hosted;
 use crate::runtime::lane::Parcel;
+use crate::runtime::ring::SocketBack;
 use crate::runtime::shared::{Control, Outside};
 
 /// The look makes the preempt timer needless; a short one is what sends glommio to sleep wrongly.
@@ -68,6 +69,7 @@ pub(crate) struct ShardSpec {
     pub(crate) idle: IdlePolicy,
     pub(crate) preempt: Option<Duration>,
     pub(crate) wait_cap: Option<Duration>,
+    pub(crate) sockets: SocketBack,
     pub(crate) limits: Limits,
     pub(crate) hash_seed: u64,
     pub(crate) clock: Clock,

@@ -22,6 +22,17 @@ pub enum Sockets {
     Readiness,
 }
 
+impl Sockets {
+    /// Decides by what came of trying the ring; an error is what the ring lacks.
+    pub(crate) fn choose(self, ring: &Result<(), String>) -> Result<SocketBack, String> {
+        match (self, ring) {
+            (Self::Auto | Self::Ring, Ok(())) => Ok(SocketBack::Ring),
+            (Self::Auto, Err(_)) | (Self::Readiness, _) => Ok(SocketBack::Readiness),
+            (Self::Ring, Err(missing)) => Err(missing.clone()),
+        }
+    }
+}
+
 /// Which back an engine's sockets stand on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketBack {
@@ -59,7 +70,7 @@ pub(crate) fn try_ring() -> Result<(), String> {
     let pool = Pool::new(8, 0);
     let ring = Uring::new(BUFFERS, &pool);
     let mut ring = ring.map_err(|error| {
-        format!("a ring with deferred completions and provided buffers (Linux 6.1): {error}")
+        format!("ring with deferred completions and provided buffers (Linux 6.1): {error}")
     })?;
     match receive_one(&mut ring) {
         Ok(Completion { more: true, outcome: Outcome::Received(Ok(chunk)), .. })
@@ -86,5 +97,23 @@ fn receive_one(ring: &mut Uring) -> io::Result<Completion> {
         Err(io::ErrorKind::WouldBlock.into())
     } else {
         Ok(completions.swap_remove(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_back_is_what_was_wished_for_as_far_as_the_kernel_has_it() {
+        let missing = "multishot receive".to_owned();
+        for (wish, with_ring, without) in [
+            (Sockets::Auto, SocketBack::Ring, Ok(SocketBack::Readiness)),
+            (Sockets::Ring, SocketBack::Ring, Err(missing.clone())),
+            (Sockets::Readiness, SocketBack::Readiness, Ok(SocketBack::Readiness)),
+        ] {
+            assert_eq!(wish.choose(&Ok(())), Ok(with_ring), "{wish:?}");
+            assert_eq!(wish.choose(&Err(missing.clone())), without, "{wish:?}");
+        }
     }
 }
