@@ -40,6 +40,7 @@ fn connections_without_a_buffer_end_with_that_and_go_on_when_taken_up_again() {
                     (true, Ok(chunk)) => break assert_eq!(*chunk, [idx as u8]),
                     (false, Err(error)) if is_starved(&error) => {
                         n_starved += 1;
+                        assert!(n_starved < 100, "no buffers, again and again");
                         rig.begin(here, Op::Receive);
                     }
                     other => panic!("{other:?}"),
@@ -72,7 +73,10 @@ fn a_socket_with_always_more_keeps_no_other_waiting() {
         rig.ring.enter();
         let mut pieces = Vec::new();
         let is_quiet = |said: &Completion| said.token.key() == quiet.key;
+        let mut n_reaps = 0;
         while !pieces.iter().any(is_quiet) {
+            n_reaps += 1;
+            assert!(n_reaps <= PIECES_MAX, "nothing of the quiet one, {} pieces", pieces.len());
             let before = pieces.len();
             rig.ring.reap(4, &mut pieces);
             assert!(pieces.len() <= before + 4, "{} reaped at once", pieces.len() - before);

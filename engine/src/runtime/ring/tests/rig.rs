@@ -16,6 +16,9 @@ pub(super) const PATIENCE_S: i64 = 10;
 
 const REAP_MAX: usize = 64;
 
+/// So often a back may say that something is there which then is not: an edge that nobody waits for.
+const IN_VAIN_MAX: usize = 100;
+
 /// A socket, and the key of its operations.
 #[derive(Debug)]
 pub(super) struct Open {
@@ -97,7 +100,11 @@ impl Rig {
 
     /// Reaps until there is nothing.
     pub(super) fn reap_all(&mut self) {
-        while self.reap() > 0 || self.ring.arm() {}
+        let mut n_in_vain = 0;
+        while self.reap() > 0 || self.ring.arm() {
+            n_in_vain += 1;
+            assert!(n_in_vain < IN_VAIN_MAX, "there is always something");
+        }
         self.ring.disarm();
     }
 
@@ -112,7 +119,7 @@ impl Rig {
     /// The next completion of this operation; others wait.
     pub(super) fn next(&mut self, open: &Open, kind: Kind) -> Completion {
         let token = Token::new(open.key, kind);
-        loop {
+        for _ in 0..IN_VAIN_MAX {
             if let Some(place) = self.said.iter().position(|said| said.token == token) {
                 return self.said.remove(place).unwrap();
             }
@@ -122,6 +129,7 @@ impl Rig {
                 self.ring.disarm();
             }
         }
+        panic!("no completion of {kind:?}, though the back says that there is something");
     }
 
     pub(super) fn accepted(&mut self, listener: &Open) -> Open {
@@ -165,7 +173,9 @@ impl Rig {
     /// Receives until all of `wanted` has come; takes up a receive that found no buffer.
     pub(super) fn expect(&mut self, open: &Open, wanted: &[u8]) {
         let mut bytes = Vec::new();
+        let mut n_starved = 0;
         while bytes.len() < wanted.len() {
+            assert!(n_starved <= wanted.len(), "no buffers, again and again");
             match self.received(open) {
                 (more, Ok(chunk)) if !chunk.is_empty() => {
                     bytes.extend_from_slice(&chunk);
@@ -173,7 +183,10 @@ impl Rig {
                         self.begin(open, Op::Receive);
                     }
                 }
-                (false, Err(error)) if is_starved(&error) => self.begin(open, Op::Receive),
+                (false, Err(error)) if is_starved(&error) => {
+                    n_starved += 1;
+                    self.begin(open, Op::Receive);
+                }
                 other => panic!("{other:?} after {} bytes", bytes.len()),
             }
         }
