@@ -20,13 +20,17 @@ mod back;
 mod socket;
 mod buffers;
 mod uring;
+mod readiness;
 mod simulated;
 #[cfg(test)]
 pub(crate) mod scripted;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 pub use address::{Address, AddressError};
 pub use back::{SocketBack, Sockets};
@@ -98,7 +102,8 @@ impl Token {
 /// An open socket of a ring. It must stay open until its operations have completed.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    Kernel(OwnedFd),
+    /// Shared with a back that makes calls on it later, while something is under way.
+    Kernel(Rc<OwnedFd>),
     /// By its number in the simulation or the script.
     Simulated(u32),
 }
@@ -152,9 +157,6 @@ pub(crate) struct Completion {
 
 /// What a shard's sockets stand on. All of it belongs to the shard's own thread.
 pub(crate) trait Ring: fmt::Debug {
-    /// Which back this is.
-    fn back(&self) -> SocketBack;
-
     /// Opens a socket that listens.
     fn listen(&mut self, spec: &ListenSpec) -> io::Result<Socket>;
 
@@ -208,20 +210,4 @@ pub(crate) trait Ring: fmt::Debug {
 pub(crate) enum End {
     Here,
     There,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_gives_back_what_it_was_made_of() {
-        for kind in KINDS {
-            for key in [1 << 32, (7 << 32) | 5, (u64::from(u32::MAX) << 32) | 0x00ff_ffff] {
-                let token = Token::from_bits(Token::new(key, kind).bits());
-                assert_eq!((token.key(), token.kind()), (key, kind));
-                assert_eq!(token.slot() as u64, key & 0x00ff_ffff);
-            }
-        }
-    }
 }
