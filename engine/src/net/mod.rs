@@ -22,6 +22,8 @@ mod copying;
 mod futures_io;
 #[cfg(feature = "hyper")]
 mod hyper;
+#[cfg(feature = "tokio")]
+mod tokio;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +32,8 @@ pub use connection::Connection;
 pub use hyper::{HyperIo, HyperTimer};
 pub use listener::Listener;
 pub use options::{ConnectOptions, ConnectionOptions, ListenOptions};
+#[cfg(feature = "tokio")]
+pub use tokio::TokioIo;
 
 pub use crate::runtime::ring::{Address, AddressError, Chunk, Outgoing, SocketBack, Sockets};
 
