@@ -1,6 +1,7 @@
 //! Goal: client crates work over a shard's connections without knowing it: through tokio's traits
 //! (redis, which asks for a stream that is `Send`) and through futures-io (memcache-async).
-//! Method: the real servers, each told by a variable. None is fine on a laptop and a failure where
+//! Method: the real servers, each told by a variable (`FOREBAY_REDIS_URL`,
+//! `FOREBAY_MEMCACHED_ADDRESS`). None is fine on a laptop and a failure where
 //! `FOREBAY_REQUIRE_SERVERS=1`. PostgreSQL is shown by `forebay-workloads`, which uses it.
 
 #![allow(clippy::disallowed_methods, reason = "a strayed connection needs a thread to stray to")]
@@ -8,20 +9,20 @@
 
 mod ring;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use forebay::net::{ConnectOptions, Connection, TokioIo};
 use forebay::{Background, spawn_background};
 use memcache_async::ascii::Protocol;
-use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo};
 use ring::{Ring, all, shards, spawn};
 
-/// Where a server that tests may use listens; says so when there is none.
-fn server(variable: &str) -> Option<SocketAddr> {
+/// Where a server is that tests may use; says so when there is none.
+fn server(variable: &str) -> Option<String> {
     match std::env::var(variable) {
-        Ok(address) => Some(address.parse().unwrap()),
+        Ok(place) => Some(place),
         Err(_) if std::env::var("FOREBAY_REQUIRE_SERVERS").is_ok_and(|set| set == "1") => {
             panic!("{variable} is not set, and FOREBAY_REQUIRE_SERVERS=1 asks for it")
         }
@@ -33,7 +34,13 @@ fn server(variable: &str) -> Option<SocketAddr> {
 }
 
 fn redis_server() -> Option<SocketAddr> {
-    server("FOREBAY_REDIS_ADDRESS")
+    let url = server("FOREBAY_REDIS_URL")?;
+    match url.as_str().into_connection_info().unwrap().addr() {
+        ConnectionAddr::Tcp(host, port) => {
+            Some((host.as_str(), *port).to_socket_addrs().unwrap().next().unwrap())
+        }
+        other => panic!("{other} is no plain TCP address"),
+    }
 }
 
 async fn connect(address: SocketAddr) -> Connection {
@@ -128,6 +135,7 @@ fn a_stream_that_was_sent_to_another_thread_panics_there() {
 #[test]
 fn memcached_values_of_any_size_come_back_whole() {
     let Some(address) = server("FOREBAY_MEMCACHED_ADDRESS") else { return };
+    let address = address.parse().unwrap();
     let ring = Ring::start(shards(1));
     ring.run(0, move || async move {
         let mut client = Protocol::new(connect(address).await);
