@@ -6,7 +6,6 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::super::*;
 use crate::limits::Limits;
