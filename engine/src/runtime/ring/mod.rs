@@ -95,7 +95,7 @@ impl Token {
 
     /// Where things of this socket stand in a table: unique among those that are open.
     fn slot(self) -> usize {
-        (self.0 & (Self::SLOTS as u64 - 1)) as usize
+        usize::try_from(self.0 & (Self::SLOTS as u64 - 1)).expect("24 bits")
     }
 }
 
@@ -166,7 +166,8 @@ pub(crate) trait Ring: fmt::Debug {
     /// Opens a socket to connect to `to`, from the address `from` where one is given.
     fn open(&mut self, to: &Address, from: Option<std::net::IpAddr>) -> io::Result<Socket>;
 
-    /// Queues an operation; it begins with the next `enter`.
+    /// Queues an operation; it begins with the next `enter`. All operations of a socket carry the
+    /// same key, and no other socket of this ring ever does.
     fn push(&mut self, token: Token, socket: &Socket, op: Op);
 
     /// Whether `enter` has something to do: operations queued, completions held back.
@@ -201,7 +202,9 @@ pub(crate) trait Ring: fmt::Debug {
     /// The shard is awake: no signals.
     fn disarm(&mut self);
 
-    /// What becomes readable when a completion comes while armed.
+    /// What becomes readable when a completion comes while armed. It is quiet once disarmed; what
+    /// it says until the next `arm` means nothing (readiness goes on signalling). It may also become
+    /// readable for nothing, as when bytes come in that nobody receives.
     fn signal(&self) -> Option<BorrowedFd<'_>>;
 }
 

@@ -12,6 +12,9 @@
 //! Sockets are watched edge-triggered for everything from their first operation on, so that arming
 //! and disarming are no system calls; what an edge has told is remembered in the socket's [`Slot`].
 //! A socket that has more after its step goes to the end of the line: none can starve another.
+//!
+//! Two things differ: receives never find themselves without a buffer, and a connect to a Unix
+//! socket whose backlog is full ends at once with `WouldBlock`, where the ring waits for room.
 
 use std::collections::VecDeque;
 use std::fmt;

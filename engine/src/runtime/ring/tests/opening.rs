@@ -170,3 +170,34 @@ fn a_socket_closes_in_order_and_leaves_no_descriptor() {
         assert_eq!(n_descriptors(), baseline, "a ring has left some");
     });
 }
+
+#[test]
+fn a_full_backlog_of_a_unix_socket_is_told_by_readiness_and_waited_for_by_the_ring() {
+    on_both_backs(&usual(), |rig| {
+        let address = rig.unix_address();
+        let socket = rig.ring.listen(&ListenSpec { address: address.clone(), backlog: 0 }).unwrap();
+        let listener = rig.know(socket);
+        let [first, second] = [(); 2].map(|()| {
+            let socket = rig.ring.open(&address, None).unwrap();
+            rig.know(socket)
+        });
+        rig.begin(&first, Op::Connect(address.clone()));
+        rig.connected(&first).unwrap();
+        rig.begin(&second, Op::Connect(address));
+        if rig.ring.back() == SocketBack::Ring {
+            rig.begin(&listener, Op::Accept);
+            let (one, other) = (rig.accepted(&listener), rig.accepted(&listener));
+            rig.connected(&second).unwrap();
+            rig.close(one);
+            rig.close(other);
+            rig.begin(&listener, Op::Cancel(Kind::Accept));
+            rig.cancelled(&listener);
+            rig.next(&listener, Kind::Accept);
+        } else {
+            assert_eq!(rig.connected(&second).unwrap_err().kind(), ErrorKind::WouldBlock);
+        }
+        rig.close(second);
+        rig.close(first);
+        rig.close(listener);
+    });
+}
