@@ -154,9 +154,9 @@ impl Builder {
     }
 
     /// What sockets stand on; the same on every shard. Default [`Sockets::Auto`], which is right
-    /// unless one of the two is the point: [`Sockets::Ring`] where falling back to readiness (some
-    /// 5 to 20 % dearer per message) should rather be a failed start, [`Sockets::Readiness`] to see
-    /// here what an older kernel gets. [`Engine::sockets`] tells what came of it.
+    /// unless one of the two is the point: [`Sockets::Ring`] where falling back to readiness (a
+    /// system call for each read and write) should rather be a failed start,
+    /// [`Sockets::Readiness`] to see here what an older kernel gets. [`Engine::sockets`] tells what came of it.
     pub fn sockets(&mut self, sockets: Sockets) -> &mut Self {
         self.sockets = sockets;
         self

@@ -184,7 +184,7 @@ fn a_full_backlog_of_a_unix_socket_is_told_by_readiness_and_waited_for_by_the_ri
         rig.begin(&first, Op::Connect(address.clone()));
         rig.connected(&first).unwrap();
         rig.begin(&second, Op::Connect(address));
-        if rig.ring.back() == SocketBack::Ring {
+        if rig.back == SocketBack::Ring {
             rig.begin(&listener, Op::Accept);
             let (one, other) = (rig.accepted(&listener), rig.accepted(&listener));
             rig.connected(&second).unwrap();

@@ -29,7 +29,7 @@ fn connections_without_a_buffer_end_with_that_and_go_on_when_taken_up_again() {
     on_both_backs(&small(2), |rig| {
         let mut connections: Vec<_> = (0..10).map(|_| rig.with_unix_peer()).collect();
         for (idx, (here, peer)) in connections.iter_mut().enumerate() {
-            peer.write_all(&[idx as u8]).unwrap();
+            peer.write_all(&[byte(idx)]).unwrap();
             rig.ring.push(Token::new(here.key, Kind::Receive), &here.socket, Op::Receive);
         }
         rig.ring.enter();
@@ -37,7 +37,7 @@ fn connections_without_a_buffer_end_with_that_and_go_on_when_taken_up_again() {
         for (idx, (here, _)) in connections.iter().enumerate() {
             loop {
                 match rig.received(here) {
-                    (true, Ok(chunk)) => break assert_eq!(*chunk, [idx as u8]),
+                    (true, Ok(chunk)) => break assert_eq!(*chunk, [byte(idx)]),
                     (false, Err(error)) if is_starved(&error) => {
                         n_starved += 1;
                         assert!(n_starved < 100, "no buffers, again and again");
@@ -211,4 +211,9 @@ fn arming_tells_what_came_before_it_and_the_signal_what_comes_after() {
         rig.end_receive(&here);
         rig.close(here);
     });
+}
+
+/// One of few connections, as a byte.
+fn byte(idx: usize) -> u8 {
+    u8::try_from(idx).expect("few connections")
 }

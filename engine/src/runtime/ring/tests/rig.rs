@@ -263,7 +263,7 @@ pub(super) fn is_starved(error: &io::Error) -> bool {
 
 /// No two neighbouring pieces look alike.
 pub(super) fn pattern(n_bytes: usize) -> Vec<u8> {
-    (0..n_bytes).map(|idx| (idx % 251) as u8).collect()
+    (0..251).cycle().take(n_bytes).collect()
 }
 
 /// Runs `body`, a closure written in the calling test itself, in a process that runs nothing else:
