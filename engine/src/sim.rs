@@ -92,7 +92,7 @@ impl SimOptions {
         }
     }
 
-    pub(crate) fn net_chance(&self) -> NetChance {
+    fn net_chance(&self) -> NetChance {
         NetChance {
             delay_ns: nanos(self.net_delay),
             window_bytes: self.net_window_bytes,

@@ -14,8 +14,8 @@ use super::super::{ConnectOptions, ConnectionOptions, ListenOptions, Net};
 use crate::limits::Limits;
 use crate::runtime::core::{Core, Due, Entered};
 use crate::runtime::half::Half;
-use crate::runtime::ring::Kind;
 use crate::runtime::ring::scripted::{Script, State, ring};
+use crate::runtime::ring::{Kind, NetChance};
 use crate::runtime::shared::Outside;
 use crate::runtime::shared::bridges::Bridges;
 use crate::runtime::shared::flag::Flag;
@@ -59,7 +59,7 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new() -> Self {
-        let world = Rc::new(World::for_tests(1, 1, crate::sim::SimOptions::new(1, 1).net_chance()));
+        let world = Rc::new(World::for_tests(1, 1, NetChance::NONE));
         let outside = Outside::leak(ShardId::new(0), 1, Bridges::new(CpuList::default()));
         let outsides: Arc<[&'static Outside]> = Arc::new([outside]);
         let half = SimulatedHalf { id: ShardId::new(0), world: Rc::clone(&world), outsides };

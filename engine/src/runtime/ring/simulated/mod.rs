@@ -49,6 +49,18 @@ pub(crate) struct NetChance {
     pub(crate) sockets_max: usize,
 }
 
+#[cfg(test)]
+impl NetChance {
+    /// For a world whose network is not used.
+    pub(crate) const NONE: Self = Self {
+        delay_ns: 0,
+        window_bytes: 0,
+        reset_per_mille: 0,
+        silence_per_mille: 0,
+        sockets_max: 0,
+    };
+}
+
 /// The ring of a simulated shard.
 #[derive(Debug)]
 pub(crate) struct SimulatedRing {
