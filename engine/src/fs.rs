@@ -2,8 +2,9 @@
 
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 
-use crate::runtime::core;
+use crate::runtime::core::{self, Core};
 use crate::runtime::half::{Access, FileHandle};
 
 /// An open file of one shard. Close it with [`File::close`]; one that is dropped is closed later,
@@ -14,6 +15,7 @@ use crate::runtime::half::{Access, FileHandle};
 #[derive(Debug)]
 pub struct File {
     handle: FileHandle,
+    core: Rc<Core>,
 }
 
 impl File {
@@ -27,8 +29,7 @@ impl File {
     ///
     /// Outside of a shard.
     pub async fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        let core = core::current();
-        Ok(Self { handle: core.half().open(path.as_ref(), Access::Read).await? })
+        Self::open_for(path.as_ref(), Access::Read).await
     }
 
     /// Opens a file for reading and writing, and makes it if there is none.
@@ -41,8 +42,14 @@ impl File {
     ///
     /// Outside of a shard.
     pub async fn create(path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::open_for(path.as_ref(), Access::Write).await
+    }
+
+    async fn open_for(path: &Path, access: Access) -> io::Result<Self> {
         let core = core::current();
-        Ok(Self { handle: core.half().open(path.as_ref(), Access::Write).await? })
+        let _under_way = core.enter_executor();
+        let handle = core.half().open(path, access).await?;
+        Ok(Self { handle, core: Rc::clone(&core) })
     }
 
     /// Reads at most `n_bytes` at `offset`; fewer only at the end of the file.
@@ -51,6 +58,7 @@ impl File {
     ///
     /// The system's error.
     pub async fn read_at(&self, offset: u64, n_bytes: usize) -> io::Result<Vec<u8>> {
+        let _under_way = self.core.enter_executor();
         let mut bytes = self.handle.read_at(offset, n_bytes).await?;
         while bytes.len() < n_bytes {
             let at = offset + bytes.len() as u64;
@@ -69,6 +77,7 @@ impl File {
     ///
     /// The system's error; part of the bytes may have been written then.
     pub async fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let _under_way = self.core.enter_executor();
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() {
             // The operation owns its buffer, so that dropping this future harms nobody.
@@ -89,6 +98,7 @@ impl File {
     ///
     /// The system's error.
     pub async fn sync(&self) -> io::Result<()> {
+        let _under_way = self.core.enter_executor();
         self.handle.sync().await
     }
 
@@ -98,6 +108,7 @@ impl File {
     ///
     /// The system's error.
     pub async fn close(self) -> io::Result<()> {
+        let _under_way = self.core.enter_executor();
         self.handle.close().await
     }
 }

@@ -27,8 +27,8 @@ pub struct Limits {
     /// Longest run of ready tasks before the turn looks after everything else, in microseconds;
     /// once in its pass, once for the callers that its batches have answered. Default 100.
     pub slice_us: u64,
-    /// Longest time between two looks at the executor's own reactor, in microseconds. Default 100;
-    /// a look costs about 5.
+    /// Longest time between two looks at the executor's own reactor while something may come from
+    /// there (parcels of other shards, files), in microseconds. Default 100; a look costs about 5.
     pub look_us: u64,
     /// Ready results one poll of a task may take from stages before it yields. Default 128.
     pub poll_budget: u32,
@@ -86,9 +86,13 @@ pub(crate) const IDLE_CAP: Duration = Duration::from_millis(200);
 /// the next request may be on its way all the same, and its wake is as easily lost as any.
 pub(crate) const IDLE_AFTER: Duration = Duration::from_secs(1);
 
+/// How often a shard looks at its executor when nothing can come from there: it has no lanes, and
+/// no operation on a file is under way. A look costs about 5 µs, of each 100 with [`Limits::look_us`].
+pub(crate) const LOOK_RARELY: Duration = Duration::from_millis(10);
+
 /// How long a shard asks again before it parks for something that is expected: a timer that is due
-/// so soon, an answer that a bridge owes, to whose thread it gives way in between. A park and its wake cost 25 to 30 µs of CPU, so this at most trebles what is lost when
-/// nothing comes.
+/// so soon, an answer that a bridge owes, to whose thread it gives way in between. A park and its
+/// wake cost 25 to 30 µs of CPU, so this at most trebles what is lost when nothing comes.
 pub(crate) const EXPECT: Duration = Duration::from_micros(50);
 
 /// How often waiting calls are looked through for deadlines that have come near. A timer stands

@@ -4,7 +4,7 @@
 //! request stalls; with it down some do, so the fence is what prevents it.
 //!
 //! Method: in a child process, a preempt timer of 10 ms, and a process that is stopped for 15 ms
-//! and continued, 190 times, while a shard serves one caller. A control thread measures its own
+//! and continued, 190 times, while a shard serves one caller, through its inbox or over a socket. A control thread measures its own
 //! gaps: a request stalls if it took over 20 ms longer than what the control thread missed
 //! meanwhile, and than what the host kept shard and caller waiting for a CPU. The one kind of test
 //! that looks at absolute time.
@@ -15,14 +15,17 @@
 mod child;
 mod ring;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use child::{Ended, in_child};
-use forebay::RequestOptions;
 use forebay::affinity::{CpuId, pin_current_thread};
+use forebay::net::{Address, ListenOptions, Listener};
+use forebay::{RequestOptions, spawn_background};
 use ring::{Ring, shards};
 use rustix::process::getpid;
 
@@ -97,9 +100,50 @@ enum Fence {
     Down,
 }
 
+/// How the caller reaches the shard.
+#[derive(Clone, Copy)]
+enum Way {
+    Inbox,
+    Socket,
+}
+
+/// Asks the shard for something by this way, once for each call of what it gives.
+fn caller(ring: &Ring, way: Way) -> Box<dyn FnMut() + Send> {
+    match way {
+        Way::Inbox => {
+            let handle = ring.handle.clone();
+            Box::new(move || {
+                let reply = handle.submit(0, RequestOptions::default(), || async {}).unwrap();
+                reply.wait().unwrap();
+            })
+        }
+        Way::Socket => {
+            let address = ring.run(0, || async {
+                let options = ListenOptions::default();
+                let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap(), options).unwrap();
+                let Address::Tcp(address) = listener.address().clone() else { panic!("not TCP") };
+                spawn_background(async move {
+                    let connection = listener.accept().await.unwrap();
+                    while let Some(chunk) = connection.read().await.unwrap() {
+                        connection.write(chunk).await.unwrap();
+                    }
+                })
+                .detach();
+                address
+            });
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_nodelay(true).unwrap();
+            Box::new(move || {
+                stream.write_all(b"?").unwrap();
+                stream.read_exact(&mut [0]).unwrap();
+            })
+        }
+    }
+}
+
 /// Serves one caller while the process is stopped and continued; gives what stalled, and by how
 /// much.
-fn stalls(fence: Fence) -> Vec<Duration> {
+fn stalls(fence: Fence, way: Way) -> Vec<Duration> {
     let mut builder = shards(1);
     builder.preempt_timer(PREEMPT);
     if fence == Fence::Down {
@@ -114,14 +158,11 @@ fn stalls(fence: Fence) -> Vec<Duration> {
         pin_current_thread(cpu).unwrap();
         long_spans(&control_ended, &[], || std::thread::sleep(Duration::from_micros(500)))
     });
-    let handle = ring.handle.clone();
+    let call = caller(&ring, way);
     let shard = schedstat_of("forebay-0");
     let caller = std::thread::spawn(move || {
         let watched = [shard, PathBuf::from("/proc/thread-self/schedstat")];
-        long_spans(&ended, &watched, || {
-            let reply = handle.submit(0, RequestOptions::default(), || async {}).unwrap();
-            reply.wait().unwrap();
-        })
+        long_spans(&ended, &watched, call)
     });
     assert!(stopper().wait().unwrap().success());
     end.store(true, Ordering::Release);
@@ -138,9 +179,28 @@ fn stalls(fence: Fence) -> Vec<Duration> {
 #[test]
 fn with_the_fence_no_request_stalls_and_without_it_some_do() {
     let ended = in_child(|| {
-        let fenced = stalls(Fence::Up);
-        let unfenced = (0..TRIES).map(|_| stalls(Fence::Down)).find(|stalls| !stalls.is_empty());
+        let fenced = stalls(Fence::Up, Way::Inbox);
+        let unfenced =
+            (0..TRIES).map(|_| stalls(Fence::Down, Way::Inbox)).find(|stalls| !stalls.is_empty());
         format!("{fenced:?}, {}", if unfenced.is_some() { "some" } else { "none" })
     });
     assert_eq!(ended, Ended::Said("[], some".to_owned()));
+}
+
+#[test]
+fn with_the_fence_no_socket_stalls() {
+    let ended = in_child(|| format!("{:?}", stalls(Fence::Up, Way::Socket)));
+    assert_eq!(ended, Ended::Said("[]".to_owned()));
+}
+
+/// The figure of `results/echo/stop-and-continue.txt`: five runs.
+#[test]
+#[ignore = "a measurement: cargo test --release --test sleep_fence -- --ignored --nocapture"]
+fn five_runs_over_a_socket() {
+    for run in 1..=5 {
+        let ended = in_child(|| format!("{:?}", stalls(Fence::Up, Way::Socket)));
+        println!(
+            "run {run}: stopped {STOPS} times for {STOPPED:?}, stalls over a socket: {ended:?}"
+        );
+    }
 }

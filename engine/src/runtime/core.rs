@@ -65,6 +65,7 @@ pub(crate) struct Core {
     budget: Cell<u32>,
     sealed: Cell<usize>,
     owed: Cell<usize>,
+    in_executor: Cell<usize>,
 }
 
 impl Core {
@@ -93,6 +94,7 @@ impl Core {
             budget: Cell::new(0),
             sealed: Cell::new(0),
             owed: Cell::new(0),
+            in_executor: Cell::new(0),
         })
     }
 
@@ -177,6 +179,17 @@ impl Core {
         Owed { core: Rc::clone(self) }
     }
 
+    /// Notes that the executor underneath works for this shard, until the guard is dropped.
+    pub(crate) fn enter_executor(self: &Rc<Self>) -> InExecutor {
+        self.in_executor.set(self.in_executor.get() + 1);
+        InExecutor { core: Rc::clone(self) }
+    }
+
+    /// Whether something may come from the executor underneath: a parcel, the end of an operation.
+    pub(crate) fn expects_executor(&self) -> bool {
+        self.n_shards > 1 || self.in_executor.get() > 0
+    }
+
     /// Answers that other threads owe this shard.
     pub(crate) fn owed(&self) -> usize {
         self.owed.get()
@@ -244,6 +257,18 @@ pub(crate) struct Owed {
 impl Drop for Owed {
     fn drop(&mut self) {
         self.core.owed.set(self.core.owed.get() - 1);
+    }
+}
+
+/// An operation that the executor works on.
+#[derive(Debug)]
+pub(crate) struct InExecutor {
+    core: Rc<Core>,
+}
+
+impl Drop for InExecutor {
+    fn drop(&mut self) {
+        self.core.in_executor.set(self.core.in_executor.get() - 1);
     }
 }
 

@@ -16,7 +16,7 @@ use glommio::timer::Timer;
 
 use super::IdlePolicy;
 use super::signal::Signal;
-use crate::limits::{EXPECT, IDLE_AFTER, IDLE_CAP, WAIT_CAP};
+use crate::limits::{EXPECT, IDLE_AFTER, IDLE_CAP, LOOK_RARELY, WAIT_CAP};
 use crate::runtime::hosted::{Hosted, Next, Seen};
 use crate::runtime::shared::inbox::Watch;
 use crate::runtime::{Time, nanos};
@@ -136,7 +136,8 @@ pub(super) async fn drive(
             Next::Again => {
                 let now = shard.core().now();
                 worked = now;
-                if now.since(looked) >= look_every {
+                let expects = shard.core().expects_executor();
+                if now.since(looked) >= if expects { look_every } else { LOOK_RARELY } {
                     run_delay.refresh();
                     // Batches may have run since the turn last read the clock.
                     let begun = shard.core().read_clock();
