@@ -139,6 +139,11 @@ impl Net {
         self.with(Table::close_all);
     }
 
+    /// Whether a connection that nobody holds has still something to send.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.table.borrow().has_unsent()
+    }
+
     /// Whether every socket has closed.
     pub(crate) fn is_empty(&self) -> bool {
         self.table.borrow().is_empty()

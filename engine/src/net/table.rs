@@ -4,6 +4,7 @@
 //! stepped; the turn steps them once, after everything else, and enters the ring. A slot outlives
 //! its handle until nothing of it is under way, so a completion always finds whom it is for.
 
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::task::Waker;
@@ -51,6 +52,8 @@ struct Slot {
     state: State,
     /// On the list of those to be stepped.
     listed: bool,
+    /// In the line of those that wait for a buffer.
+    starved: bool,
     timer: Option<(TimerId, Time)>,
 }
 
@@ -91,8 +94,8 @@ pub(super) struct Table {
     slots: SlotMap<SlotKey, Slot>,
     /// To be stepped at the end of the turn.
     listed: Vec<SlotKey>,
-    /// Connections that found no buffer to receive into.
-    starved: Vec<SlotKey>,
+    /// Connections that found no buffer to receive into, each once.
+    starved: VecDeque<SlotKey>,
     after: After,
     /// Reused from turn to turn.
     completions: Vec<Completion>,
@@ -109,7 +112,7 @@ impl Table {
             ring,
             slots: SlotMap::with_key(),
             listed: Vec::new(),
-            starved: Vec::new(),
+            starved: VecDeque::new(),
             after: After::default(),
             completions: Vec::new(),
             timers: 0,
@@ -139,6 +142,15 @@ impl Table {
         self.open == 0
     }
 
+    /// Whether a connection that nobody holds has still something to send.
+    pub(super) fn has_unsent(&self) -> bool {
+        let is_unsent = |slot: &Slot| match &slot.state {
+            State::Stream(stream) => !stream.is_held() && stream.flushed() == Ok(false),
+            State::Listening(_) => false,
+        };
+        self.slots.values().any(is_unsent)
+    }
+
     /// Timers that stand for bounds of sockets.
     pub(super) fn timers(&self) -> usize {
         self.timers
@@ -157,7 +169,7 @@ impl Table {
 
     fn insert(&mut self, socket: Socket, state: State) -> SlotKey {
         assert!(self.slots.len() < Token::SLOTS - 1, "a shard holds fewer than 2^24 sockets");
-        let slot = Slot { socket: Some(socket), state, listed: false, timer: None };
+        let slot = Slot { socket: Some(socket), state, listed: false, starved: false, timer: None };
         let key = self.slots.insert(slot);
         self.open += 1;
         self.list(key);
@@ -296,19 +308,27 @@ impl Table {
     /// Steps what is to be stepped, and enters the ring if it has something to do.
     pub(super) fn submit(&mut self) {
         self.step_listed();
-        if self.ring.recycle() > 0 && !self.starved.is_empty() {
-            for key in std::mem::take(&mut self.starved) {
-                if let Ok(stream) = self.stream(key) {
-                    stream.feed();
-                    self.list(key);
-                }
-            }
-            self.step_listed();
-        }
+        self.feed_starved();
         if self.ring.wants_enter() {
             self.metrics.enters.add(1);
             self.ring.enter();
         }
+    }
+
+    /// Lets as many of the starved receive again as there are buffers.
+    fn feed_starved(&mut self) {
+        let n_buffers = self.ring.recycle();
+        let n_fed = n_buffers.min(self.starved.len());
+        for _ in 0..n_fed {
+            let Some(key) = self.starved.pop_front() else { break };
+            let Some(slot) = self.slots.get_mut(key) else { continue };
+            slot.starved = false;
+            if let State::Stream(stream) = &mut slot.state {
+                stream.feed();
+                self.list(key);
+            }
+        }
+        self.step_listed();
     }
 
     fn step_listed(&mut self) {
@@ -355,10 +375,15 @@ impl Table {
             }
         }
         self.watch_time(key);
-        if self.stream(key).is_ok_and(|stream| stream.is_starved()) && !self.starved.contains(&key)
-        {
+        self.watch_starving(key);
+    }
+
+    fn watch_starving(&mut self, key: SlotKey) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let State::Stream(stream) = &slot.state else { return };
+        if stream.is_starved() && !std::mem::replace(&mut slot.starved, true) {
             self.metrics.starved.add(1);
-            self.starved.push(key);
+            self.starved.push_back(key);
         }
     }
 

@@ -100,5 +100,6 @@ impl Shard {
             && self.core.outbox().is_empty()
             && !self.mesh.has_incoming()
             && !self.mesh.has_held()
+            && !self.net.has_unsent()
     }
 }
