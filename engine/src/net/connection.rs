@@ -11,7 +11,8 @@ use futures_lite::future::or;
 
 use super::fault::Fault;
 use super::options::ConnectOptions;
-use super::stream::{Read, Stream};
+use super::receiving::Read;
+use super::stream::Stream;
 use super::table::SlotKey;
 use super::{Address, Chunk, Net, Outgoing};
 use crate::runtime::Time;
@@ -96,8 +97,8 @@ impl Connection {
             return Poll::Pending;
         }
         let now = self.net.core.now();
-        let read = self.poll(cx, Waits::Reader, |stream| match stream.read(now) {
-            Read::Bytes(chunk) => Some(Ok((Some(chunk), stream.is_paused()))),
+        let read = self.poll(cx, Waits::Reader, |stream| match stream.receiving().read(now) {
+            Read::Bytes(chunk) => Some(Ok((Some(chunk), stream.receiving().is_paused()))),
             Read::End => Some(Ok((None, false))),
             Read::Failed(fault) => Some(Err(fault)),
             Read::Nothing => None,
@@ -115,7 +116,7 @@ impl Connection {
     pub(super) fn unread(&self, chunk: Chunk) {
         self.net.with(|table| {
             if let Ok(stream) = table.stream(self.key) {
-                stream.unread(chunk);
+                stream.receiving().unread(chunk);
             }
         });
     }
@@ -214,7 +215,7 @@ impl Connection {
     pub fn read_by(&self, deadline: Option<Time>) {
         self.net.with(|table| {
             if let Ok(stream) = table.stream(self.key) {
-                stream.read_by(deadline.unwrap_or(Time::NEVER));
+                stream.receiving().set_read_by(deadline.unwrap_or(Time::NEVER));
                 table.watch_time(self.key);
             }
         });

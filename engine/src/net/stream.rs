@@ -12,11 +12,11 @@
 //! A socket is closed only when none of its operations is under way: its number may be another
 //! socket's a moment later.
 
-use std::collections::VecDeque;
 use std::task::Waker;
 
 use super::fault::Fault;
 use super::options::ConnectionOptions;
+use super::receiving::{Receiving, Wants};
 use super::sending::Sending;
 use super::table::SlotKey;
 use crate::runtime::Time;
@@ -31,13 +31,6 @@ pub(super) enum Step {
     Nothing,
 }
 
-/// Whether an operation is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Armed {
-    Off,
-    On,
-}
-
 /// How far the connection has come.
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
@@ -48,28 +41,6 @@ enum Phase {
     Closing,
     /// It closes as soon as it can.
     Aborted,
-}
-
-/// What a reader finds.
-#[derive(Debug)]
-pub(super) enum Read {
-    Bytes(Chunk),
-    End,
-    Failed(Fault),
-    Nothing,
-}
-
-#[derive(Debug)]
-struct Receiving {
-    armed: Armed,
-    unread: VecDeque<Chunk>,
-    n_bytes: usize,
-    /// The reader is behind: nothing is received until it has caught up.
-    paused: bool,
-    /// There was no buffer: the table arms it again when there is.
-    starved: bool,
-    ended: Option<Result<(), Fault>>,
-    read_by: Time,
 }
 
 /// The state of one connection.
@@ -84,7 +55,8 @@ pub(super) struct Stream {
     /// The operation that is being taken back, until the taking back has completed.
     cancelling: Option<Kind>,
     shut: Option<Side>,
-    connect: Armed,
+    /// A connect is under way.
+    connecting: bool,
     active_at: Time,
     pub(super) listener: Option<SlotKey>,
     pub(super) reader: Option<Waker>,
@@ -93,15 +65,7 @@ pub(super) struct Stream {
 
 impl Stream {
     fn new(phase: Phase, options: ConnectionOptions, now: Time) -> Self {
-        let receiving = Receiving {
-            armed: Armed::Off,
-            unread: VecDeque::new(),
-            n_bytes: 0,
-            paused: false,
-            starved: false,
-            ended: None,
-            read_by: Time::NEVER,
-        };
+        let receiving = Receiving::new(options.read_bytes_max);
         Self {
             phase,
             held: true,
@@ -110,7 +74,7 @@ impl Stream {
             sending: Sending::default(),
             cancelling: None,
             shut: None,
-            connect: Armed::Off,
+            connecting: false,
             active_at: now,
             listener: None,
             reader: None,
@@ -130,31 +94,14 @@ impl Stream {
 
     // What its holder does.
 
-    /// Takes the oldest bytes that were received.
-    pub(super) fn read(&mut self, now: Time) -> Read {
-        let receiving = &mut self.receiving;
-        if let Some(chunk) = receiving.unread.pop_front() {
-            receiving.n_bytes -= chunk.len();
-            return Read::Bytes(chunk);
-        }
-        match receiving.ended {
-            Some(Ok(())) => Read::End,
-            Some(Err(fault)) => Read::Failed(fault),
-            None if receiving.read_by <= now => Read::Failed(Fault::TimedOut),
-            None => Read::Nothing,
-        }
-    }
-
-    /// Puts back what a reader has left over.
-    pub(super) fn unread(&mut self, chunk: Chunk) {
-        self.receiving.n_bytes += chunk.len();
-        self.receiving.unread.push_front(chunk);
-    }
-
     /// Bytes that may be queued now; none only while as many wait as may.
     pub(super) fn room(&self) -> Result<usize, Fault> {
         self.sending.check_open()?;
         Ok(self.options.write_bytes_max.saturating_sub(self.sending.n_bytes()))
+    }
+
+    pub(super) fn receiving(&mut self) -> &mut Receiving {
+        &mut self.receiving
     }
 
     pub(super) fn sending(&mut self) -> &mut Sending {
@@ -179,10 +126,6 @@ impl Stream {
         Ok(self.phase == Phase::Open)
     }
 
-    pub(super) fn read_by(&mut self, deadline: Time) {
-        self.receiving.read_by = deadline;
-    }
-
     /// Nobody holds it any more.
     pub(super) fn release(&mut self) {
         self.held = false;
@@ -191,14 +134,13 @@ impl Stream {
             Phase::Closing => Phase::Closing,
             Phase::Connecting(_) | Phase::Aborted => Phase::Aborted,
         };
-        self.receiving.unread = VecDeque::new();
-        self.receiving.n_bytes = 0;
+        self.receiving.forget();
     }
 
     /// Ends it without regard to what is queued.
     pub(super) fn abort(&mut self, fault: Fault) {
         self.phase = Phase::Aborted;
-        self.receiving.ended.get_or_insert(Err(fault));
+        self.receiving.end(Err(fault));
         self.sending.fail(fault);
     }
 
@@ -206,7 +148,7 @@ impl Stream {
 
     /// Connecting → Open | Aborted
     pub(super) fn on_connected(&mut self, result: Result<(), Fault>, now: Time) {
-        self.connect = Armed::Off;
+        self.connecting = false;
         self.active_at = now;
         match result {
             Ok(()) if matches!(self.phase, Phase::Connecting(_)) => self.phase = Phase::Open,
@@ -216,35 +158,11 @@ impl Stream {
     }
 
     pub(super) fn on_received(&mut self, result: Result<Chunk, Fault>, more: bool, now: Time) {
-        let receiving = &mut self.receiving;
-        receiving.armed = if more { Armed::On } else { Armed::Off };
-        match result {
-            Ok(chunk) if chunk.is_empty() => {
-                receiving.ended.get_or_insert(Ok(()));
-            }
-            Ok(chunk) => {
-                self.active_at = now;
-                self.keep(chunk);
-            }
-            Err(fault) if fault.is_starved() => receiving.starved = true,
-            Err(fault) if fault.is_harmless() => {}
-            Err(fault) => {
-                receiving.ended.get_or_insert(Err(fault));
-            }
+        self.active_at = now;
+        self.receiving.on_received(result, more);
+        if !self.held {
+            self.receiving.forget();
         }
-    }
-
-    fn keep(&mut self, chunk: Chunk) {
-        if !self.is_held() {
-            return;
-        }
-        let receiving = &mut self.receiving;
-        receiving.n_bytes += chunk.len();
-        // A slow reader of small pieces holds few buffers that way.
-        if receiving.unread.back_mut().is_some_and(|last| last.absorb(&chunk)) {
-            return;
-        }
-        receiving.unread.push_back(chunk);
     }
 
     pub(super) fn on_sent(&mut self, bytes: Outgoing, result: Result<usize, Fault>, now: Time) {
@@ -256,15 +174,6 @@ impl Stream {
         self.cancelling = None;
     }
 
-    /// There are buffers again.
-    pub(super) fn feed(&mut self) {
-        self.receiving.starved = false;
-    }
-
-    pub(super) fn is_starved(&self) -> bool {
-        self.receiving.starved
-    }
-
     // What follows.
 
     /// Whether an ordinary completion leaves something to be done with the socket.
@@ -272,17 +181,7 @@ impl Stream {
         self.phase != Phase::Open
             || self.sending.has_queued()
             || self.sending.is_finishing()
-            || self.is_behind()
-    }
-
-    /// Whether as many bytes as may be are unread.
-    pub(super) fn is_behind(&self) -> bool {
-        self.receiving.n_bytes >= self.options.read_bytes_max
-    }
-
-    /// Whether nothing is received because the reader was behind.
-    pub(super) fn is_paused(&self) -> bool {
-        self.receiving.paused
+            || self.receiving.is_behind()
     }
 
     /// The next thing to be done with the socket.
@@ -290,7 +189,7 @@ impl Stream {
         let step = match self.phase {
             Phase::Connecting(ref mut address) => {
                 let Some(address) = address.take() else { return Step::Nothing };
-                self.connect = Armed::On;
+                self.connecting = true;
                 return Step::Push(Op::Connect(address));
             }
             Phase::Open => self.step_receiving(),
@@ -307,18 +206,13 @@ impl Stream {
     }
 
     fn step_receiving(&mut self) -> Step {
-        let receiving = &mut self.receiving;
-        let max = self.options.read_bytes_max;
-        let resume = if receiving.paused { max / 2 } else { max };
-        receiving.paused = receiving.n_bytes > 0 && receiving.n_bytes >= resume;
-        let wanted = receiving.ended.is_none() && !receiving.paused && !receiving.starved;
-        match receiving.armed {
-            Armed::Off if wanted && self.cancelling.is_none() => {
-                receiving.armed = Armed::On;
+        match self.receiving.next() {
+            Wants::Arm if self.cancelling.is_none() => {
+                self.receiving.arm();
                 Step::Push(Op::Receive)
             }
-            Armed::On if receiving.paused => self.cancel(Kind::Receive),
-            _ => Step::Nothing,
+            Wants::TakeBack => self.cancel(Kind::Receive),
+            Wants::Arm | Wants::Nothing => Step::Nothing,
         }
     }
 
@@ -340,10 +234,10 @@ impl Stream {
 
     /// Ends what is under way, then closes.
     fn step_ending(&mut self) -> Step {
-        if self.connect == Armed::On {
+        if self.connecting {
             return self.cancel(Kind::Connect);
         }
-        let under_way = self.receiving.armed == Armed::On || self.sending.is_under_way();
+        let under_way = self.receiving.is_armed() || self.sending.is_under_way();
         if under_way && self.shut != Some(Side::Both) {
             self.shut = Some(Side::Both);
             return Step::Shutdown(Side::Both);
@@ -353,7 +247,7 @@ impl Stream {
 
     /// A socket that is no longer connected cannot be shut down: what is under way is taken back.
     pub(super) fn on_not_shut(&mut self) -> Step {
-        if self.receiving.armed == Armed::On && self.shut == Some(Side::Both) {
+        if self.receiving.is_armed() && self.shut == Some(Side::Both) {
             return self.cancel(Kind::Receive);
         }
         Step::Nothing
@@ -375,7 +269,7 @@ impl Stream {
 
     /// When something is due if nothing happens until then.
     pub(super) fn due(&self) -> Time {
-        let read = if self.reader.is_some() { self.receiving.read_by } else { Time::NEVER };
+        let read = if self.reader.is_some() { self.receiving.read_by() } else { Time::NEVER };
         self.gives_up_at().min(read)
     }
 

@@ -1,0 +1,49 @@
+//! Letting go: of one connection, of a listener, of everything when the shard ends.
+
+use super::{SlotKey, Table};
+use crate::net::fault::Fault;
+
+impl Table {
+    /// Nobody holds the connection any more.
+    pub(in crate::net) fn release(&mut self, key: SlotKey) {
+        if let Ok(stream) = self.stream(key) {
+            stream.release();
+            self.list(key);
+            self.forget(key);
+        }
+    }
+
+    /// The listener takes in nothing more, and closes.
+    pub(in crate::net) fn close_listener(&mut self, key: SlotKey) {
+        let Ok(listening) = self.listener(key) else { return };
+        listening.close();
+        let waker = listening.waker.take();
+        for connection in std::mem::take(&mut listening.accepted) {
+            self.release(connection);
+        }
+        self.after.wake([waker]);
+        self.list(key);
+    }
+
+    /// Closes all listeners.
+    pub(in crate::net) fn close_listeners(&mut self) {
+        let keys: Vec<SlotKey> = self.slots.keys().collect();
+        for key in keys {
+            self.close_listener(key);
+        }
+    }
+
+    /// Closes everything, whoever holds it.
+    pub(in crate::net) fn close_all(&mut self) {
+        self.close_listeners();
+        let keys: Vec<SlotKey> = self.slots.keys().collect();
+        for key in keys {
+            if let Ok(stream) = self.stream(key) {
+                stream.abort(Fault::Closed);
+                let wakers = [stream.reader.take(), stream.writer.take()];
+                self.after.wake(wakers);
+                self.list(key);
+            }
+        }
+    }
+}
