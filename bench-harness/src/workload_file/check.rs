@@ -20,6 +20,8 @@ const PAUSE_MS_MAX: u64 = 60_000;
 const RATE_PER_S_MAX: u64 = 1_000_000_000;
 /// Most requests in flight; each is a live task.
 const IN_FLIGHT_MAX: u64 = 10_000_000;
+/// Most requests in flight on one connection: more than a server ever sees pipelined.
+const PIPELINED_MAX: u64 = 1_024;
 /// Most shards; beyond it the number is surely a slip.
 const SHARDS_MAX: u32 = 1_024;
 /// Most repetitions of a cell.
@@ -35,12 +37,10 @@ pub(super) fn check(file: &WorkloadFile, file_stem: &str) -> Vec<Fault> {
     check_head(file, file_stem, &mut faults);
     check_engine(file, &mut faults);
     match &file.workload {
-        super::Workload::Units(config) => {
-            for (pointer, message) in config.check() {
-                faults.add(format!("/workload/units{pointer}"), message);
-            }
-        }
+        super::Workload::Units(config) => faults.of_workload("units", config.check()),
+        super::Workload::Echo(config) => faults.of_workload("echo", config.check()),
     }
+    check_peers(file, &mut faults);
     check_stages(file, &mut faults);
     check_phases(file, &mut faults);
     check_judgement(file, &mut faults);
@@ -60,10 +60,19 @@ fn check_head(file: &WorkloadFile, file_stem: &str, faults: &mut Faults) {
         faults.name("/name", &file.name);
     }
     faults.range("/repetitions", file.repetitions, 1, REPETITIONS_MAX);
+}
+
+fn check_peers(file: &WorkloadFile, faults: &mut Faults) {
     let mut seen = BTreeSet::new();
+    let there: Vec<String> = file.workload.peers().iter().map(|p| p.name().to_owned()).collect();
     for (peer_idx, peer) in file.peers.iter().enumerate() {
-        if !seen.insert(peer.name()) {
-            faults.add(format!("/peers/{peer_idx}"), format!("`{}` stands twice", peer.name()));
+        let (pointer, name) = (format!("/peers/{peer_idx}"), peer.name());
+        if !file.workload.peers().contains(peer) {
+            let message =
+                format!("`{name}` does not do the work of this {} workload", file.workload.tag());
+            faults.word(pointer, message, name, &there);
+        } else if !seen.insert(name) {
+            faults.add(pointer, format!("`{name}` stands twice"));
         }
     }
 }
@@ -154,6 +163,7 @@ fn check_phases(file: &WorkloadFile, faults: &mut Faults) {
             faults.add(format!("{pointer}/name"), format!("phase `{}` stands twice", phase.name));
         }
         check_phase(&pointer, phase, is_idle(file), faults);
+        check_connections(&pointer, phase, file.workload.connections(), faults);
     }
     match file.phases.last() {
         None => faults.add("/phases", "must hold at least one phase of role `measure`".to_owned()),
@@ -166,8 +176,30 @@ fn check_phases(file: &WorkloadFile, faults: &mut Faults) {
 }
 
 fn is_idle(file: &WorkloadFile) -> bool {
-    let super::Workload::Units(config) = &file.workload;
-    config.request == Request::Idle
+    matches!(&file.workload, super::Workload::Units(config) if config.request == Request::Idle)
+}
+
+/// What a phase asks of connections, where there are any.
+fn check_connections(pointer: &str, phase: &Phase, connections: Option<u32>, faults: &mut Faults) {
+    match (phase.arrival, connections) {
+        (Arrival::EachConnection { .. }, None) => {
+            let why = "this workload has no connections: use `closed`".to_owned();
+            faults.add(format!("{pointer}/arrival"), why);
+        }
+        (Arrival::EachConnection { in_flight }, Some(_)) => {
+            let at = format!("{pointer}/arrival/each_connection/in_flight");
+            faults.range(at, in_flight, 1, PIPELINED_MAX);
+        }
+        (Arrival::Closed { in_flight, think_time_ns }, Some(connections)) => {
+            let at = |field: &str| format!("{pointer}/arrival/closed/{field}");
+            let most = u64::from(connections) * PIPELINED_MAX;
+            faults.range(at("in_flight"), in_flight, 1, most);
+            if think_time_ns != 0 {
+                faults.add(at("think_time_ns"), "connections do not pause".to_owned());
+            }
+        }
+        _ => {}
+    }
 }
 
 fn check_phase(pointer: &str, phase: &Phase, idle: bool, faults: &mut Faults) {
@@ -178,6 +210,8 @@ fn check_phase(pointer: &str, phase: &Phase, idle: bool, faults: &mut Faults) {
             let most = PAUSE_MS_MAX * 1_000_000;
             faults.range(at("arrival/closed/think_time_ns"), think_time_ns, 0, most);
         }
+        // What connections are asked is checked with them.
+        Arrival::EachConnection { .. } => {}
         Arrival::Constant { rate_per_s } => {
             faults.range(at("arrival/constant/rate_per_s"), rate_per_s, 1, RATE_PER_S_MAX);
         }
@@ -250,6 +284,13 @@ struct Faults(Vec<Fault>);
 impl Faults {
     fn add(&mut self, pointer: impl Into<String>, message: String) {
         self.0.push(Fault::new(IMPOSSIBLE, pointer.into(), message));
+    }
+
+    /// What a workload has found in its own settings, by pointers from there.
+    fn of_workload(&mut self, tag: &str, found: Vec<(String, String)>) {
+        for (pointer, message) in found {
+            self.add(format!("/workload/{tag}{pointer}"), message);
+        }
     }
 
     fn word(&mut self, pointer: String, message: String, word: &str, allowed: &[String]) {

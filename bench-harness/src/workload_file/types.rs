@@ -11,6 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use forebay_workloads::echo::{Config as Echo, Protocol};
+
 use super::phases::Phase;
 use super::values::{Permits, ShardCount};
 
@@ -81,6 +83,30 @@ pub struct Engine {
     /// What a shard does when it has nothing to do.
     #[serde(default)]
     pub idle: Idle,
+    /// How shards reach their sockets.
+    #[serde(default, skip_serializing_if = "Sockets::is_auto")]
+    pub sockets: Sockets,
+}
+
+/// How shards reach their sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sockets {
+    /// By a ring of their own where the kernel can, else by readiness.
+    #[default]
+    Auto,
+    /// By a ring of their own, or not at all.
+    Ring,
+    /// By readiness, whatever the kernel can.
+    Readiness,
+}
+
+impl Sockets {
+    /// Whether the host decides. What a file does not say is left out of its digest, which so
+    /// stays what it was before there was a choice.
+    const fn is_auto(&self) -> bool {
+        matches!(self, Self::Auto)
+    }
 }
 
 /// What a shard does when it has nothing to do.
@@ -100,6 +126,8 @@ pub enum Idle {
 pub enum Workload {
     /// Requests that are trees of units making database calls.
     Units(forebay_workloads::units::Config),
+    /// Connections that get back what they send.
+    Echo(forebay_workloads::echo::Config),
 }
 
 impl Workload {
@@ -108,6 +136,7 @@ impl Workload {
     pub const fn tag(&self) -> &'static str {
         match self {
             Self::Units(_) => "units",
+            Self::Echo(_) => "echo",
         }
     }
 
@@ -116,6 +145,7 @@ impl Workload {
     pub fn stages(&self) -> Vec<&'static str> {
         match self {
             Self::Units(config) => config.stages(),
+            Self::Echo(_) => Vec::new(),
         }
     }
 
@@ -124,6 +154,26 @@ impl Workload {
     pub fn left_out(&self) -> Option<&'static str> {
         match self {
             Self::Units(config) => config.left_out(),
+            Self::Echo(config) => config.left_out(),
+        }
+    }
+
+    /// How many connections its clients hold open; `None` where there are no clients.
+    #[must_use]
+    pub const fn connections(&self) -> Option<u32> {
+        match self {
+            Self::Units(_) => None,
+            Self::Echo(config) => Some(config.connections),
+        }
+    }
+
+    /// The other implementations that there are of this service.
+    #[must_use]
+    pub const fn peers(&self) -> &'static [Peer] {
+        match self {
+            Self::Units(_) => Peer::OF_UNITS,
+            Self::Echo(Echo { protocol: Protocol::Bytes(_), .. }) => Peer::OF_ECHO,
+            Self::Echo(Echo { protocol: Protocol::Http, .. }) => Peer::OF_PAGES,
         }
     }
 }
@@ -202,14 +252,22 @@ pub enum Peer {
     TokioDataloader,
     /// tokio with the `batch-aint-one` crate.
     TokioBatchAintOne,
-    /// Plain tokio tasks, where no batching is at stake.
+    /// Plain tokio tasks, where no batching is at stake; hyper on them where pages are served.
     Tokio,
+    /// A hand-written loop over edge-triggered epoll.
+    Epoll,
+    /// The streams of the executor that shards run on.
+    GlommioStream,
 }
 
 impl Peer {
-    /// All peers.
-    pub const ALL: [Self; 4] =
-        [Self::TokioDirect, Self::TokioDataloader, Self::TokioBatchAintOne, Self::Tokio];
+    /// Those of the units workload.
+    const OF_UNITS: &'static [Self] =
+        &[Self::TokioDirect, Self::TokioDataloader, Self::TokioBatchAintOne, Self::Tokio];
+    /// Those of the echo workload that carry bytes.
+    const OF_ECHO: &'static [Self] = &[Self::Tokio, Self::Epoll, Self::GlommioStream];
+    /// Those of the echo workload that serve pages.
+    const OF_PAGES: &'static [Self] = &[Self::Tokio];
 
     /// The name in files, cell ids and dumps.
     #[must_use]
@@ -219,6 +277,8 @@ impl Peer {
             Self::TokioDataloader => "tokio_dataloader",
             Self::TokioBatchAintOne => "tokio_batch_aint_one",
             Self::Tokio => "tokio",
+            Self::Epoll => "epoll",
+            Self::GlommioStream => "glommio_stream",
         }
     }
 }
