@@ -273,6 +273,13 @@ pub enum StartError {
         /// Where it may run instead.
         found: CpuList,
     },
+    /// A shard's ring for sockets could not be made.
+    Sockets {
+        /// The shard.
+        shard: ShardId,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// The other shards did not connect in time.
     LanesTimeout {
         /// The shard that waited.
@@ -322,6 +329,10 @@ impl fmt::Display for StartError {
                 "shard {shard} was pinned to cpu {cpu} and may run on {found}: something else sets \
                  affinities in this process; stop that, or list other cpus"
             ),
+            Self::Sockets { shard, source } => write!(
+                f,
+                "shard {shard}: no ring for sockets: {source}; `bench-harness doctor` checks this host"
+            ),
             Self::LanesTimeout { shard, after } => write!(
                 f,
                 "shard {shard}: lanes not connected after {after:?}; raise `start_timeout` on a \
@@ -348,7 +359,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Host(error) => Some(error),
-            Self::Thread { source, .. } => Some(source),
+            Self::Thread { source, .. } | Self::Sockets { source, .. } => Some(source),
             Self::Factory { source, .. } => Some(&**source),
             _ => None,
         }

@@ -18,7 +18,7 @@ mod task;
 mod stage;
 mod mesh;
 mod fs;
-mod net;
+pub mod net;
 mod shard;
 mod engine;
 #[cfg(feature = "sim")]
@@ -34,8 +34,9 @@ pub use error::{
 pub use fs::File;
 pub use limits::Limits;
 pub use mesh::LaneLedger;
-pub use metrics::{Distribution, LongPoll, SealCounts, ShardSnapshot, StageLedger, StageSnapshot};
-pub use net::Connection;
+pub use metrics::{
+    Distribution, LongPoll, NetSnapshot, SealCounts, ShardSnapshot, StageLedger, StageSnapshot,
+};
 pub use runtime::affinity::{self, CpuId, CpuList};
 pub use runtime::bridge::Bridge;
 pub use runtime::pinned::IdlePolicy;

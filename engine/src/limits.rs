@@ -42,6 +42,12 @@ pub struct Limits {
     pub io_memory_bytes: usize,
     /// Entries of an executor's ring. Default 128.
     pub ring_entries: usize,
+    /// Buffers that stand ready for received bytes, a power of two. Default 256: an enter delivers
+    /// some twenty completions, and each buffer that one hands out is replaced at once.
+    pub net_buffers: u16,
+    /// Bytes of each of them, and so of the largest piece that is received at once. Default 4,096:
+    /// a page; small messages touch only its first lines.
+    pub net_buffer_bytes: usize,
     /// How long shutdown waits for a bridge's threads. Default 1 s; those still busy are reported.
     pub bridge_join: Duration,
 }
@@ -61,6 +67,8 @@ impl Default for Limits {
             start_timeout: Duration::from_secs(10),
             io_memory_bytes: 64 << 10,
             ring_entries: 128,
+            net_buffers: 256,
+            net_buffer_bytes: 4_096,
             bridge_join: Duration::from_secs(1),
         }
     }
@@ -101,6 +109,21 @@ pub(crate) const TIMERS_PER_TURN: usize = 4_096;
 
 /// Parcels taken from each lane in one turn; a parcel is one turn's traffic of the other side.
 pub(crate) const PARCELS_PER_TURN: usize = 16;
+
+/// Completions that a turn takes from the net ring: at three microseconds each for what follows of
+/// one, a burst of them delays everything else by less than a millisecond.
+pub(crate) const NET_COMPLETIONS_PER_TURN: usize = 256;
+
+/// How long a pass may hold back what was written to sockets. An enter costs about 200 ns.
+pub(crate) const NET_HOLD: Duration = Duration::from_micros(50);
+
+/// Entries of the net ring's submission queue: what finds it full waits for the next enter of the
+/// same turn.
+pub(crate) const NET_SQ_ENTRIES: u32 = 1_024;
+
+/// Entries of its completion queue. Completions are only put there by an enter: some twenty
+/// deferred ones, and one for each entry submitted that completes at once.
+pub(crate) const NET_CQ_ENTRIES: u32 = 4 * NET_SQ_ENTRIES;
 
 /// How often a busy shard publishes its metrics.
 pub(crate) const PUBLISH_EVERY: Duration = Duration::from_millis(50);

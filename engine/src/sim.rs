@@ -197,9 +197,14 @@ impl Simulation {
             let shown =
                 Shown { board: Arc::clone(&self.board), snapshot: Arc::default(), cpu: None };
             let started = Arc::clone(started);
+            let ring = crate::runtime::ring::open(
+                crate::runtime::ring::SocketBack::Ring,
+                builder.limits_ref(),
+            )
+            .expect("ring");
             let setup = builder.setup(move |result| started.add(result));
             self.shards.push(SimShard {
-                shard: Shard::new(core, shown, setup),
+                shard: Shard::new(core, ring, shown, setup),
                 state: State::Awake,
                 frozen_until: Time::ZERO,
                 woken: Arc::default(),

@@ -11,12 +11,16 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use forebay::sim::SimOptions;
-use forebay::{Builder, Connection, RequestOptions, spawn_background};
+use forebay::net::{ConnectOptions, Connection};
+use forebay::spawn_background;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use ring::{Notes, Ring, shards};
 
 const WITHIN: Duration = Duration::from_secs(5);
+
+fn options() -> ConnectOptions {
+    ConnectOptions { within: WITHIN, ..ConnectOptions::default() }
+}
 
 /// Serves one connection: whatever comes goes back.
 fn echo_once() -> (SocketAddr, std::thread::JoinHandle<usize>) {
@@ -43,7 +47,7 @@ fn what_is_written_comes_back_whole() {
     let (address, server) = echo_once();
     let ring = Ring::start(shards(1));
     ring.run(0, move || async move {
-        let mut connection = Connection::connect(address, WITHIN).await.unwrap();
+        let mut connection = Connection::connect(&address.into(), options()).await.unwrap();
         for n_bytes in [1, 100, 50_000] {
             let sent: Vec<u8> = (0..n_bytes).map(|n: u32| n.to_le_bytes()[0]).collect();
             connection.write_all(&sent).await.unwrap();
@@ -64,22 +68,13 @@ fn no_server_is_an_error_at_once() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let ring = Ring::start(shards(1));
     let refused = ring.run(0, move || async move {
-        Connection::connect(address, WITHIN).await.map(drop).map_err(|error| error.kind())
+        Connection::connect(&address.into(), options())
+            .await
+            .map(drop)
+            .map_err(|error| error.kind())
     });
     assert_eq!(refused, Err(ErrorKind::ConnectionRefused));
     ring.stop();
-}
-
-#[test]
-fn a_simulation_has_no_sockets_and_says_so() {
-    let mut sim = Builder::new().simulate(SimOptions::new(1, 1)).unwrap();
-    let address = SocketAddr::from(([127, 0, 0, 1], 9));
-    let connecting = move || async move {
-        Connection::connect(address, WITHIN).await.map(drop).map_err(|error| error.kind())
-    };
-    let reply = sim.handle().submit(0, RequestOptions::default(), connecting).unwrap();
-    while sim.step() {}
-    assert_eq!(reply.try_take().expect("it has ended"), Ok(Err(ErrorKind::Unsupported)));
 }
 
 /// Notes that it was dropped, and on which thread.
@@ -97,12 +92,11 @@ fn a_connection_in_the_background_is_not_waited_for_and_closed_when_its_shard_en
     let (drops, ring) = (Notes::default(), Ring::start(shards(1)));
     let dropped = Dropped(drops.clone());
     ring.run(0, move || async move {
-        let mut connection = Connection::connect(address, WITHIN).await.unwrap();
+        let connection = Connection::connect(&address.into(), options()).await.unwrap();
         spawn_background(async move {
             let _dropped = dropped;
-            let mut bytes = [0; 16];
             // The server has nothing to say: this waits for ever.
-            let _came = connection.read(&mut bytes).await;
+            let _came = connection.read().await;
         })
         .detach();
         spawn_background(async { panic!("planted: a background task that panics ends alone") })
@@ -141,8 +135,9 @@ fn attempts_to_connect_that_are_given_up_at_any_moment_leave_the_shard_whole() {
     let address = listener.local_addr().unwrap();
     let ring = Ring::start(shards(1));
     ring.run(0, move || async move {
-        for n in 0..200_u32 {
-            let connecting = Connection::connect(address, WITHIN);
+        let address = address.into();
+        for n in 0..100_u32 {
+            let connecting = Connection::connect(&address, options());
             let given_up = async {
                 // Before its first poll has left for the kernel, while it is there, and after.
                 for _ in 0..n % 4 {
@@ -152,7 +147,7 @@ fn attempts_to_connect_that_are_given_up_at_any_moment_leave_the_shard_whole() {
             };
             futures_lite::future::or(async { drop(connecting.await) }, given_up).await;
         }
-        drop(Connection::connect(address, WITHIN).await.unwrap());
+        drop(Connection::connect(&address, options()).await.unwrap());
     });
     drop(listener);
     ring.stop();
@@ -175,8 +170,8 @@ fn a_server_that_does_not_answer_is_given_up_in_time() {
         .collect();
     let ring = Ring::start(shards(1));
     let kind = ring.run(0, move || async move {
-        let within = Duration::from_millis(50);
-        Connection::connect(address, within).await.map(drop).map_err(|error| error.kind())
+        let options = ConnectOptions { within: Duration::from_millis(50), ..options() };
+        Connection::connect(&address.into(), options).await.map(drop).map_err(|error| error.kind())
     });
     assert_eq!(kind, Err(ErrorKind::TimedOut));
     ring.stop();

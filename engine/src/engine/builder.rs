@@ -378,7 +378,8 @@ impl Builder {
             };
             let (gathered, failed) = (Arc::clone(&failures), Arc::clone(&failures));
             let setup = self.setup(move |result| gathered.add(result));
-            let host_shard = move |core| -> Rc<dyn Hosted> { Shard::new(core, shown, setup) };
+            let host_shard =
+                move |core, ring| -> Rc<dyn Hosted> { Shard::new(core, ring, shown, setup) };
             match pinned::start(spec, host_shard, move |error| failed.add(Err(error))) {
                 Ok(thread) => engine.adopt(thread),
                 Err(error) => failures.add(Err(error)),

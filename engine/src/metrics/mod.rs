@@ -1,9 +1,12 @@
 //! What a shard counts: plain cells and histograms, written where the event happens, read in
 //! snapshots.
 
+mod net;
 mod stage;
 mod shard;
 
+pub(crate) use net::NetMetrics;
+pub use net::NetSnapshot;
 pub(crate) use shard::ShardMetrics;
 pub use shard::{LongPoll, ShardSnapshot};
 pub(crate) use stage::StageMetrics;

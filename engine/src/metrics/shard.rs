@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use super::{Counter, StageLedger, StageSnapshot};
+use super::{Counter, NetSnapshot, StageLedger, StageSnapshot};
 use crate::limits::LONG_POLL;
 use crate::runtime::ready::Site;
 use crate::runtime::{ShardId, Time, nanos};
@@ -72,6 +72,7 @@ impl ShardMetrics {
             busy: Duration::from_nanos(self.busy_ns.get()),
             long_polls: self.long_polls.get(),
             longest_poll: self.longest_poll(),
+            net: NetSnapshot::default(),
             live_requests: 0,
             requests_started: 0,
             requests_ended: 0,
@@ -122,6 +123,8 @@ pub struct ShardSnapshot {
     pub long_polls: u64,
     /// The longest of all polls.
     pub longest_poll: Option<LongPoll>,
+    /// Its sockets.
+    pub net: NetSnapshot,
     /// Requests alive.
     pub live_requests: usize,
     /// Requests begun.

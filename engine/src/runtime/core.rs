@@ -25,6 +25,8 @@ pub(crate) enum Due {
     Request(u64),
     /// A call has reached its deadline.
     Call { rank: u16, slot: u64 },
+    /// A socket has come to one of its bounds.
+    Socket(u64),
     /// A batch has run for as long as it may.
     Batch { rank: u16, batch: u64 },
 }

@@ -4,11 +4,10 @@
 //! public type, both halves always compiled.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use super::lane::Parcel;
-use super::pinned::{PinnedFile, PinnedHalf, PinnedStream};
+use super::pinned::{PinnedFile, PinnedHalf};
 use super::simulated::{SimulatedFile, SimulatedHalf};
 use super::{ShardId, Time};
 
@@ -109,14 +108,6 @@ impl Half {
             Self::Pinned(_) => FileHandle::Pinned(PinnedFile::open(path, access).await?),
             Self::Simulated(half) => FileHandle::Simulated(half.open(path, access)?),
         })
-    }
-
-    /// Connects to a TCP server; the simulation has no sockets.
-    pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<PinnedStream> {
-        match self {
-            Self::Pinned(_) => PinnedStream::connect(address).await,
-            Self::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
     }
 
     /// Whether another shard still answers.

@@ -37,6 +37,15 @@ pub(crate) trait Hosted {
     fn note(&self, seen: Seen);
     /// Ends what is left, after the last turn.
     fn bury(&self);
+    /// The shard is about to sleep: completions of sockets signal from here on. Tells whether there
+    /// are some already.
+    fn arm_ring(&self) -> bool;
+    /// The shard is awake.
+    fn disarm_ring(&self);
+    /// Whether completions of sockets wait for the next turn.
+    fn is_ring_ready(&self) -> bool;
+    /// After the shard was buried: goes on closing its sockets; tells whether all have closed.
+    fn end_sockets(&self) -> bool;
 }
 
 /// One turn of one shard: what came in from outside, and what was decided.

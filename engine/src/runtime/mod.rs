@@ -15,6 +15,7 @@ pub(crate) mod lane;
 pub(crate) mod pinned;
 pub mod preflight;
 pub(crate) mod ready;
+pub(crate) mod ring;
 pub(crate) mod shared;
 pub mod signal;
 pub(crate) mod simulated;

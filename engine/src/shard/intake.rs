@@ -86,6 +86,7 @@ impl Shard {
                     self.tasks.cancel(request, RequestError::Expired);
                 }
                 Due::Call { rank, slot } => self.stages.borrow()[usize::from(rank)].expire(slot),
+                Due::Socket(socket) => self.net.on_time(socket),
                 Due::Batch { rank, batch } => {
                     self.stages.borrow()[usize::from(rank)].overrun(batch);
                 }

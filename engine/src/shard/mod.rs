@@ -14,10 +14,12 @@ pub(crate) use setup::{Factory, Setup, erase};
 
 use crate::mesh::{LaneLedger, Mesh};
 use crate::metrics::{ShardMetrics, ShardSnapshot};
+use crate::net::Net;
 use crate::runtime::core::Core;
 use crate::runtime::core::Due;
 use crate::runtime::hosted::{Hosted, Next, Seen, TurnRecord};
 use crate::runtime::lane::Parcel;
+use crate::runtime::ring::Ring;
 use crate::runtime::shared::Message;
 use crate::runtime::shared::board::{Board, Phase};
 use crate::runtime::shared::published::Published;
@@ -41,6 +43,7 @@ pub(crate) struct Shard {
     /// In the order of their ranks; empty until all factories have succeeded.
     stages: RefCell<Rc<[Rc<dyn AnyStage>]>>,
     mesh: Mesh,
+    net: Rc<Net>,
     metrics: ShardMetrics,
     shown: Shown,
     phase: Cell<Phase>,
@@ -56,11 +59,12 @@ pub(crate) struct Shard {
 
 impl Shard {
     /// Makes a shard and starts its setup; it serves once the factories have succeeded.
-    pub(crate) fn new(core: Rc<Core>, shown: Shown, setup: Setup) -> Rc<Self> {
+    pub(crate) fn new(core: Rc<Core>, ring: Box<dyn Ring>, shown: Shown, setup: Setup) -> Rc<Self> {
         let shard = Rc::new(Self {
             tasks: Tasks::new(Rc::clone(&core)),
             stages: RefCell::new(Rc::new([])),
             mesh: Mesh::new(Rc::clone(&core)),
+            net: Net::new(Rc::clone(&core), ring),
             metrics: ShardMetrics::default(),
             shown,
             phase: Cell::new(Phase::Starting),
@@ -110,6 +114,7 @@ impl Shard {
         snapshot.requests_started = counters.started.get();
         snapshot.requests_ended = counters.ended();
         snapshot.requests_closed = counters.closed.get();
+        snapshot.net = self.net.snapshot();
         for stage in self.stages.borrow().iter() {
             let (permits, depth) = (stage.permits(), stage.depth());
             snapshot.stages.push(stage.metrics().snapshot(stage.name(), permits, depth));
@@ -123,9 +128,11 @@ impl Shard {
         let _core = self.core.enter();
         let tasks = Tasks::swap_current(Some(Rc::clone(&self.tasks)));
         let stages = stage::swap_current(self.stages());
+        let net = Net::swap_current(Some(Rc::clone(&self.net)));
         let result = code();
         Tasks::swap_current(tasks);
         stage::swap_current(stages);
+        Net::swap_current(net);
         result
     }
 }
@@ -149,6 +156,26 @@ impl Hosted for Shard {
 
     fn bury(&self) {
         Shard::bury(self);
+    }
+
+    fn arm_ring(&self) -> bool {
+        self.net.arm()
+    }
+
+    fn disarm_ring(&self) {
+        self.net.disarm();
+    }
+
+    fn is_ring_ready(&self) -> bool {
+        self.net.is_ready()
+    }
+
+    fn end_sockets(&self) -> bool {
+        self.enter(|| {
+            self.net.submit();
+            self.net.reap();
+            self.net.is_empty()
+        })
     }
 
     fn note(&self, seen: Seen) {

@@ -28,6 +28,7 @@ impl Shard {
             Phase::Draining => {
                 self.tasks.refuse_new();
                 self.tasks.end_sources();
+                self.net.close_listeners();
             }
             Phase::Cancelled => {
                 self.tasks.close();
@@ -85,6 +86,7 @@ impl Shard {
                     self.core.ready().pop().map(crate::runtime::ready::Runnable::run);
                 }
             }
+            self.net.close_all();
         });
     }
 

@@ -1,12 +1,13 @@
 //! The turn: one round of a shard, in fixed order.
 //!
 //! ```text
+//!   reap     completions of sockets; whom they concern becomes ready         (bounded)
 //!   intake   messages, timers, parcels, sources          (bounded, round-robin over lanes)
 //!   pass     the tasks that were ready when it began     (cut after slice_us, goes on next turn)
 //!   seal     windows that are due; what they sealed runs at once, and then whom it answered
 //!            before it had to wait
 //!   send     one parcel to each other shard
-//!   (the net ring will be reaped before the intake and entered after the send)
+//!   submit   operations on sockets, by entering the net ring once
 //! ```
 //!
 //! The clock is read when the turn begins and after each poll; decisions use the reading of the
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use super::Shard;
 use super::stopwatch::Stopwatch;
-use crate::limits::PUBLISH_EVERY;
+use crate::limits::{NET_HOLD, PUBLISH_EVERY};
 use crate::runtime::Time;
 use crate::runtime::guard::contain;
 use crate::runtime::hosted::{Next, TurnRecord};
@@ -31,6 +32,7 @@ impl Shard {
     /// Runs one turn; this shard is the current one of the thread.
     pub(super) fn run_turn(&self) -> Next {
         let began = self.core.read_clock();
+        let reaped = self.net.reap();
         let taken = self.take_in();
         let polled = self.run_pass(began);
         let passed = self.core.end_pass();
@@ -38,8 +40,9 @@ impl Shard {
         let last = self.run_last_step(passed);
         let ask_again = if last.ask_again { Time::ZERO } else { ask_again };
         let sent = self.send_parcels();
+        self.net.submit();
         self.metrics.turns.add(1);
-        let worked = polled > 0 || last.polled > 0 || sent || taken.anything();
+        let worked = polled > 0 || last.polled > 0 || sent || reaped > 0 || taken.anything();
         if let Some(log) = &mut *self.log.borrow_mut() {
             log.push(TurnRecord {
                 shard: self.id(),
@@ -77,6 +80,7 @@ impl Shard {
         }
         let slice_end = began.after(self.slice());
         let mut watch = Stopwatch::new(began);
+        let mut submitted = began;
         let (mut polled, mut cut) = (0, false);
         while self.pass_left.get() > 0 && !cut {
             let idx = self.core.half().pick(self.pass_left.get());
@@ -88,6 +92,11 @@ impl Shard {
             self.poll(task, &mut watch);
             polled += 1;
             cut = self.core.half().cuts_pass(polled, watch.read_at() >= slice_end);
+            if watch.read_at().since(submitted) >= NET_HOLD && self.net.has_listed() {
+                // What is written early in a long pass must not wait for whoever comes late in it.
+                self.net.submit();
+                submitted = watch.read_at();
+            }
         }
         watch.close(self.core.half(), &self.metrics);
         self.metrics.polls.add(polled as u64);
@@ -217,6 +226,7 @@ impl Shard {
             || self.pass_left.get() > 0
             || self.mesh.has_incoming()
             || self.mesh.has_held()
+            || self.net.is_ready()
             || self.core.outside().inbox().is_pending();
         let stages = self.stages.borrow();
         let arm_at = stages.iter().map(|stage| stage.arm_deadlines()).min();
@@ -230,7 +240,7 @@ impl Shard {
             return Next::Again;
         }
         let pending = self.tasks.live() > 0
-            || self.core.timers() > 0
+            || self.core.timers() > self.net.timers()
             || self.phase.get() != Phase::Running
             || stages.iter().any(|stage| stage.has_calls());
         Next::Wait { until, pending }

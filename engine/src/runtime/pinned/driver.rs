@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use glommio::timer::Timer;
 
 use super::IdlePolicy;
+use super::signal::Signal;
 use crate::limits::{EXPECT, IDLE_AFTER, IDLE_CAP, WAIT_CAP};
 use crate::runtime::hosted::{Hosted, Next, Seen};
 use crate::runtime::shared::inbox::Watch;
@@ -113,6 +114,7 @@ fn instant() -> Instant {
 pub(super) async fn drive(
     shard: Rc<dyn Hosted>,
     bell: &Bell,
+    mut signal: Signal,
     idle: IdlePolicy,
     wait_cap: Option<Duration>,
 ) {
@@ -151,7 +153,8 @@ pub(super) async fn drive(
                 run_delay.refresh();
                 let idle = !pending && shard.core().now().since(worked) > IDLE_AFTER;
                 let cap = wait_cap.unwrap_or(if idle { IDLE_CAP } else { WAIT_CAP });
-                let woken = wait(&*shard, bell, (&mut timer, &mut fence), until, cap).await;
+                let woken =
+                    wait(&*shard, (bell, &mut signal), (&mut timer, &mut fence), until, cap).await;
                 let is_late = |late: Duration| late.saturating_sub(run_delay.take()) > LATE_WAKE;
                 if woken.late.is_some_and(is_late) {
                     shard.note(Seen::CappedWait);
@@ -182,7 +185,7 @@ fn turn(shard: &dyn Hosted) -> Next {
 /// then, an answer that another thread owes. Tells whether something has come.
 ///
 /// In between the core belongs to the thread that owes the answer, where bridges share the shards'
-/// cores. Parcels, sockets and files are not seen meanwhile: a look may come so much later.
+/// cores. Parcels and files are not seen meanwhile: a look may come so much later.
 fn comes_soon(shard: &dyn Hosted, until: Time) -> bool {
     let core = shard.core();
     let give_up = core.half().now().after(EXPECT);
@@ -193,7 +196,7 @@ fn comes_soon(shard: &dyn Hosted, until: Time) -> bool {
     loop {
         // The shard's own reading, so that the time spent here brings the next look nearer.
         let now = core.read_clock();
-        if now >= until || core.outside().inbox().is_pending() {
+        if now >= until || core.outside().inbox().is_pending() || shard.is_ring_ready() {
             return true;
         }
         if now >= give_up {
@@ -228,7 +231,7 @@ struct Woken {
 /// Sleeps until a message, a parcel or `until`, and never longer than the cap.
 async fn wait(
     shard: &dyn Hosted,
-    bell: &Bell,
+    (bell, signal): (&Bell, &mut Signal),
     (timer, fence): (&mut Timer, &mut Fence),
     until: Time,
     cap: Duration,
@@ -247,9 +250,15 @@ async fn wait(
             // Even so the timer may be what woke us: it tells a lost wake from a served one.
             return Poll::Ready(Pin::new(&mut *timer).poll(cx).is_ready());
         }
+        // The signal is watched first, then asked for, then the ring is looked at once more: a
+        // completion that comes in between is seen by one of the two.
+        if signal.poll(cx).is_ready() | shard.arm_ring() {
+            return Poll::Ready(false);
+        }
         Pin::new(&mut *timer).poll(cx).map(|_| true)
     })
     .await;
+    shard.disarm_ring();
     bell.sleeper.take();
     let rung = [bell.rung.take(), inbox.take_rung()].into_iter().flatten().min();
     debug_assert!(nanos(cap) > 0, "a wait has an end");

@@ -5,12 +5,11 @@
 
 mod driver;
 mod files;
+mod signal;
 mod start;
-mod streams;
 
 pub(crate) use files::PinnedFile;
 pub(crate) use start::{ShardSpec, lanes, start};
-pub(crate) use streams::PinnedStream;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! Bringing one shard up: its thread, its executor, its lanes, its end.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use super::driver::{Bell, drive};
+use super::signal::Signal;
 use super::{IdlePolicy, PinnedHalf};
 use crate::error::StartError;
 use crate::limits::Limits;
@@ -23,10 +25,17 @@ use crate::runtime::guard::contain;
 use crate::runtime::half::Half;
 use crate::runtime::hosted::Hosted;
 use crate::runtime::lane::Parcel;
+use crate::runtime::ring::{self, Ring};
 use crate::runtime::shared::{Control, Outside};
 
 /// The look makes the preempt timer needless; a short one is what sends glommio to sleep wrongly.
 const PREEMPT: Duration = Duration::from_secs(1);
+
+/// How long the last operations of sockets may take to end, when all were taken back.
+const SOCKETS_ENDING: Duration = Duration::from_secs(1);
+
+/// How often that is looked at.
+const SOCKETS_STEP: Duration = Duration::from_micros(200);
 
 /// Spinning for less than a look's own timer would turn each look into a park.
 const SPIN_MIN: Duration = Duration::from_micros(2);
@@ -79,7 +88,7 @@ pub(crate) struct ShardSpec {
 /// told when the thread cannot come up.
 pub(crate) fn start(
     spec: ShardSpec,
-    host: impl FnOnce(Rc<Core>) -> Rc<dyn Hosted> + Send + 'static,
+    host: impl FnOnce(Rc<Core>, Box<dyn Ring>) -> Rc<dyn Hosted> + Send + 'static,
     failed: impl FnOnce(StartError) + Send + 'static,
 ) -> Result<std::thread::JoinHandle<()>, StartError> {
     let shard = spec.id;
@@ -121,7 +130,7 @@ fn executor(spec: &ShardSpec) -> Result<LocalExecutor, StartError> {
 
 async fn live(
     spec: ShardSpec,
-    host: impl FnOnce(Rc<Core>) -> Rc<dyn Hosted>,
+    host: impl FnOnce(Rc<Core>, Box<dyn Ring>) -> Rc<dyn Hosted>,
     failed: impl FnOnce(StartError),
 ) {
     let ShardSpec { id, idle, wait_cap, limits, hash_seed, clock, outsides, ends, .. } = spec;
@@ -137,10 +146,18 @@ async fn live(
         failed(StartError::LanesTimeout { shard: id, after: limits.start_timeout });
         return;
     };
+    // On this thread, which alone may enter it.
+    let (ring, signal) = match open_ring(&limits) {
+        Ok(opened) => opened,
+        Err(source) => {
+            failed(StartError::Sockets { shard: id, source });
+            return;
+        }
+    };
     let outside = outsides[id.index()];
     let n_shards = outsides.len();
     let half = Half::Pinned(PinnedHalf { clock, outsides, lanes: senders });
-    let shard = host(Core::new(id, n_shards, outside, half, limits, hash_seed));
+    let shard = host(Core::new(id, n_shards, outside, half, limits, hash_seed), ring);
     let bell = Rc::new(Bell::default());
     let mut receiving = Vec::new();
     for receiver in receivers.into_iter().flatten() {
@@ -152,8 +169,9 @@ async fn live(
             }
         }));
     }
-    drive(Rc::clone(&shard), &bell, idle, wait_cap).await;
+    drive(Rc::clone(&shard), &bell, signal, idle, wait_cap).await;
     shard.bury();
+    end_sockets(&*shard).await;
     // A receive task left parked would leak, and its lane would never report its end.
     for task in receiving {
         task.cancel().await;
@@ -164,6 +182,23 @@ async fn live(
     let mut cancelled = Vec::new();
     outside.inbox().take(usize::MAX, &mut cancelled);
     contain(|| drop(cancelled));
+}
+
+fn open_ring(limits: &Limits) -> io::Result<(Box<dyn Ring>, Signal)> {
+    let ring = ring::open(ring::SocketBack::Ring, limits)?;
+    let signal = Signal::of(&*ring)?;
+    Ok((ring, signal))
+}
+
+/// Waits until the shard's sockets have closed: what the kernel still does for them must end before
+/// their memory does, and their port must be free before the stop is reported.
+async fn end_sockets(shard: &dyn Hosted) {
+    for _ in 0..SOCKETS_ENDING.as_micros() / SOCKETS_STEP.as_micros() {
+        if shard.end_sockets() {
+            return;
+        }
+        Timer::new(SOCKETS_STEP).await;
+    }
 }
 
 type Connected = (Vec<Option<ConnectedSender<Parcel>>>, Vec<Option<ConnectedReceiver<Parcel>>>);

@@ -1,0 +1,124 @@
+//! A listener, as its holder sees it.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::connection::Connection;
+use super::options::ListenOptions;
+use super::table::SlotKey;
+use super::{Address, Net};
+use crate::runtime::ring::{End, ListenSpec, Ring, Socket};
+
+/// A socket of one shard that takes in connections. Dropping it closes it; connections that nobody
+/// has accepted yet are closed with it.
+///
+/// Each shard listens for itself on the same TCP address, and the kernel spreads connections over
+/// them by a hash of their addresses. A Unix socket has one listener: let one shard bind it, or
+/// let all [`adopt`](Listener::adopt) copies of one descriptor.
+///
+/// When descriptors run out (`EMFILE`), accepting pauses for 10 ms, doubled each time up to 1 s.
+pub struct Listener {
+    net: Rc<Net>,
+    key: SlotKey,
+    address: Address,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Listener({})", self.address)
+    }
+}
+
+impl Listener {
+    /// Listens on an address. The path of a Unix socket must be free: removing one that a service
+    /// has left behind is the caller's decision.
+    ///
+    /// # Errors
+    ///
+    /// The system's error: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a shard.
+    pub fn bind(address: &Address, options: ListenOptions) -> io::Result<Self> {
+        let spec = ListenSpec { address: address.clone(), backlog: options.backlog };
+        Self::open(options, |ring| ring.listen(&spec))
+    }
+
+    /// Takes over a socket that listens already: from a service manager that passed it, from the
+    /// process before this one. Shards that adopt copies of one socket share its connections.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the socket does not listen.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a shard.
+    pub fn adopt(descriptor: OwnedFd, options: ListenOptions) -> io::Result<Self> {
+        Self::open(options, |ring| ring.adopt(descriptor))
+    }
+
+    fn open(
+        options: ListenOptions,
+        open: impl FnOnce(&mut dyn Ring) -> io::Result<Socket>,
+    ) -> io::Result<Self> {
+        let net = Net::current();
+        let (key, address) = net.with(|table| {
+            let socket = open(table.ring())?;
+            let address = table.ring().name(&socket, End::Here)?;
+            Ok::<_, io::Error>((table.add_listener(socket, options), address))
+        })?;
+        Ok(Self { net, key, address })
+    }
+
+    /// Where it listens, with the port that the system chose.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The next connection. Cancel-safe: a dropped future has taken none.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionAborted` once the engine stops: nothing more will come.
+    pub async fn accept(&self) -> io::Result<Connection> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Connection>> {
+        if !self.net.core.spend() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let waker = cx.waker().clone();
+        let polled = self.net.with(|table| {
+            let listening = table.listener(self.key)?;
+            if listening.is_closing() {
+                return Err(super::fault::Fault::Closed);
+            }
+            let accepted = listening.accepted.pop_front();
+            let before = if accepted.is_none() { listening.waker.replace(waker) } else { None };
+            Ok((accepted, before))
+        });
+        match polled {
+            Ok((Some(key), _)) => Poll::Ready(Ok(Connection::new(Rc::clone(&self.net), key))),
+            Ok((None, before)) => {
+                drop(before);
+                Poll::Pending
+            }
+            Err(fault) => Poll::Ready(Err(fault.error())),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.net.with(|table| table.close_listener(self.key));
+    }
+}

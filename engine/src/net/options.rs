@@ -1,0 +1,72 @@
+//! How connections are made and bounded.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Bounds of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionOptions {
+    /// Received bytes that may wait to be read; at this many nothing more is received until half of
+    /// them are. What the kernel holds meanwhile slows the other side down. Default 64 KiB.
+    pub read_bytes_max: usize,
+    /// Bytes that may wait to be sent; a write waits while there are more. Default 64 KiB.
+    pub write_bytes_max: usize,
+    /// How long the connection may be silent in both directions before it is closed; reads and
+    /// writes then fail with `TimedOut`. Default none.
+    pub idle: Option<Duration>,
+    /// How long bytes may wait without any of them leaving before the connection is closed, also
+    /// after it was dropped. Default 30 s.
+    pub write_within: Duration,
+}
+
+impl Default for ConnectionOptions {
+    fn default() -> Self {
+        Self {
+            read_bytes_max: 64 << 10,
+            write_bytes_max: 64 << 10,
+            idle: None,
+            write_within: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How a listener takes in connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// Connections that the kernel holds until they are accepted; it has a limit of its own
+    /// (`net.core.somaxconn`). Default 4,096.
+    pub backlog: u32,
+    /// Connections of this listener that may be open at once; further ones wait in the kernel.
+    /// Default 65,536.
+    pub connections_max: usize,
+    /// The bounds of each.
+    pub connection: ConnectionOptions,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self { backlog: 4_096, connections_max: 65_536, connection: ConnectionOptions::default() }
+    }
+}
+
+/// How to connect to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectOptions {
+    /// How long the attempt may take. Default 5 s.
+    pub within: Duration,
+    /// The address to connect from: one address has some 28,000 ports for each server. Default the
+    /// system's choice.
+    pub from: Option<IpAddr>,
+    /// The bounds of the connection.
+    pub connection: ConnectionOptions,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            within: Duration::from_secs(5),
+            from: None,
+            connection: ConnectionOptions::default(),
+        }
+    }
+}

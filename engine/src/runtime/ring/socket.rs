@@ -1,0 +1,111 @@
+//! Opening sockets and asking about them: the calls that complete at once, for both kernel backs.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use rustix::net::sockopt;
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
+use rustix::net::{bind, getpeername, getsockname, listen, shutdown, socket_with};
+
+use super::{Address, End, Socket};
+
+/// A socket that is to listen.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenSpec {
+    pub(crate) address: Address,
+    pub(crate) backlog: u32,
+}
+
+/// Which direction of a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Write,
+    Both,
+}
+
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
+pub(super) fn listening(spec: &ListenSpec) -> io::Result<Socket> {
+    let socket = stream(&spec.address)?;
+    if let Address::Tcp(_) = spec.address {
+        // Every shard listens on the same address, and a service restarted at once gets its port.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        sockopt::set_socket_reuseport(&socket, true)?;
+        // What is accepted inherits it.
+        sockopt::set_tcp_nodelay(&socket, true)?;
+    }
+    bind(&socket, &spec.address.to_kernel()?)?;
+    listen(&socket, i32::try_from(spec.backlog).unwrap_or(i32::MAX))?;
+    Ok(Socket::Kernel(socket))
+}
+
+/// Takes over a socket that listens; only the flags that a ring needs are set on it.
+pub(super) fn adopted(descriptor: OwnedFd) -> io::Result<Socket> {
+    if !sockopt::socket_acceptconn(&descriptor)? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
+    }
+    rustix::io::ioctl_fionbio(&descriptor, true)?;
+    if Address::from_kernel(getsockname(&descriptor)?).is_ok_and(|a| matches!(a, Address::Tcp(_))) {
+        sockopt::set_tcp_nodelay(&descriptor, true)?;
+    }
+    Ok(Socket::Kernel(descriptor))
+}
+
+pub(super) fn connecting(to: &Address, from: Option<IpAddr>) -> io::Result<Socket> {
+    let socket = stream(to)?;
+    if let Address::Tcp(_) = to {
+        sockopt::set_tcp_nodelay(&socket, true)?;
+    }
+    if let Some(from) = from {
+        // A port whose last connection has just ended will do.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &SocketAddr::new(from, 0))?;
+    }
+    Ok(Socket::Kernel(socket))
+}
+
+fn stream(address: &Address) -> io::Result<OwnedFd> {
+    let family = match address {
+        Address::Tcp(SocketAddr::V4(_)) => AddressFamily::INET,
+        Address::Tcp(SocketAddr::V6(_)) => AddressFamily::INET6,
+        Address::Unix(_) => AddressFamily::UNIX,
+    };
+    Ok(socket_with(family, SocketType::STREAM, FLAGS, None)?)
+}
+
+pub(super) fn end(socket: &Socket, side: Side) -> io::Result<()> {
+    let how = match side {
+        Side::Write => Shutdown::Write,
+        Side::Both => Shutdown::Both,
+    };
+    Ok(shutdown(socket.kernel(), how)?)
+}
+
+pub(super) fn name(socket: &Socket, end: End) -> io::Result<Address> {
+    match end {
+        End::Here => Address::from_kernel(getsockname(socket.kernel())?),
+        End::There => {
+            Address::from_kernel(getpeername(socket.kernel())?.ok_or(io::ErrorKind::NotConnected)?)
+        }
+    }
+}
+
+impl Socket {
+    /// The descriptor; a kernel back is given no other sockets than its own.
+    pub(super) fn kernel(&self) -> &OwnedFd {
+        match self {
+            Self::Kernel(descriptor) => descriptor,
+            Self::Simulated(number) => panic!("socket {number} is simulated"),
+        }
+    }
+}
+
+/// A second descriptor of the same thing, as a type that only takes a raw one.
+pub(crate) fn adopt_as<T: FromRawFd>(descriptor: impl AsFd) -> io::Result<T> {
+    let owned = rustix::io::dup(descriptor)?;
+    // SAFETY: the descriptor is open and owned by nobody else: it was made just above, and
+    // `into_raw_fd` gives the ownership up.
+    #[allow(unsafe_code, reason = "glommio's streams take raw descriptors only")]
+    Ok(unsafe { T::from_raw_fd(owned.into_raw_fd()) })
+}
