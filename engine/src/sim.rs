@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!   step: deliver due parcels ─▶ wake due sleepers ─▶ one shard, drawn: a turn, or going to sleep
+//!                                └ whose time, waker or network has come
 //!         └ none awake: time moves on to the next thing that is due; nothing due: all is at rest
 //! ```
 //!
@@ -29,6 +30,7 @@ use crate::runtime::core::Core;
 use crate::runtime::half::Half;
 pub use crate::runtime::half::Plant;
 use crate::runtime::hosted::{Hosted, Next};
+use crate::runtime::ring::{NetChance, Network};
 use crate::runtime::shared::board::{Board, Phase};
 use crate::runtime::shared::bridges::Bridges;
 use crate::runtime::shared::flag::Flag;
@@ -54,6 +56,18 @@ pub struct SimOptions {
     pub job: Duration,
     /// Whether the tasks of a pass run in any order. Default yes.
     pub shuffle: bool,
+    /// Longest time that bytes, ends and handshakes are on their way. Default 200 µs.
+    pub net_delay: Duration,
+    /// Bytes one direction of a connection takes before its reader has read. Default 64 KiB.
+    pub net_window_bytes: usize,
+    /// Of a thousand pieces sent, so many break their connection off: both sides are told, what is
+    /// on its way is lost. Default none.
+    pub reset_per_mille: u32,
+    /// Of a thousand pieces sent and of a thousand connects, so many are the last that their
+    /// connection hears: nothing arrives any more, and nobody is told. Default none.
+    pub silence_per_mille: u32,
+    /// Sockets that a shard may have open. Default 65,536.
+    pub sockets_max: usize,
     /// A fault to plant. Default none.
     pub plant: Option<Plant>,
 }
@@ -69,7 +83,22 @@ impl SimOptions {
             poll: Duration::from_micros(20),
             job: Duration::from_micros(500),
             shuffle: true,
+            net_delay: Duration::from_micros(200),
+            net_window_bytes: 64 << 10,
+            reset_per_mille: 0,
+            silence_per_mille: 0,
+            sockets_max: 65_536,
             plant: None,
+        }
+    }
+
+    fn net_chance(&self) -> NetChance {
+        NetChance {
+            delay_ns: nanos(self.net_delay),
+            window_bytes: self.net_window_bytes,
+            reset_per_mille: self.reset_per_mille,
+            silence_per_mille: self.silence_per_mille,
+            sockets_max: self.sockets_max,
         }
     }
 }
@@ -157,6 +186,7 @@ impl Simulation {
                 shuffle: options.shuffle,
             },
             plant: options.plant,
+            network: RefCell::new(Network::new(options.seed, n_shards, options.net_chance())),
             files: RefCell::default(),
             script: Cell::new(None),
         });
@@ -181,27 +211,23 @@ impl Simulation {
     fn bring_up(&mut self, builder: &Builder, started: &Arc<Gathering<StartError>>) {
         for (idx, outside) in self.outsides.iter().enumerate() {
             let id = ShardId::new(idx);
-            let half = Half::Simulated(SimulatedHalf {
+            let half = SimulatedHalf {
                 id,
                 world: Rc::clone(&self.world),
                 outsides: Arc::clone(&self.outsides),
-            });
+            };
+            let ring = half.ring(builder.limits_ref());
             let core = Core::new(
                 id,
                 self.outsides.len(),
                 outside,
-                half,
+                Half::Simulated(half),
                 builder.limits_ref().clone(),
                 builder.hash_seed(),
             );
             let shown =
                 Shown { board: Arc::clone(&self.board), snapshot: Arc::default(), cpu: None };
             let started = Arc::clone(started);
-            let ring = crate::runtime::ring::open(
-                crate::runtime::ring::SocketBack::Ring,
-                builder.limits_ref(),
-            )
-            .expect("ring");
             let setup = builder.setup(move |result| started.add(result));
             self.shards.push(SimShard {
                 shard: Shard::new(core, ring, shown, setup),
@@ -279,7 +305,19 @@ impl Simulation {
         };
         if next == Next::Ended {
             self.bury(idx);
+            self.end_sockets(idx);
         }
+    }
+
+    /// The shard's half waits until its sockets have closed.
+    fn end_sockets(&mut self, idx: usize) {
+        for _ in 0..1_000 {
+            if self.shards[idx].shard.end_sockets() {
+                return;
+            }
+            self.world.clock.set(self.now().after(Duration::from_micros(50)));
+        }
+        panic!("shard {idx} has ended with {} sockets open", self.open_sockets(idx));
     }
 
     fn book(&mut self, turn: TurnRecord) {
@@ -298,7 +336,7 @@ impl Simulation {
         } else {
             inbox.watch(&waker)
         };
-        let stay = watch == Watch::Work || sim.shard.has_incoming();
+        let stay = watch == Watch::Work || sim.shard.has_incoming() || sim.shard.arm_ring();
         sim.state = if stay { State::Awake } else { State::Asleep { until } };
     }
 
@@ -323,12 +361,12 @@ impl Simulation {
 
     fn wake(&mut self) {
         let now = self.now();
+        let network = self.world.network.borrow();
         for sim in &mut self.shards {
-            match sim.state {
-                State::Asleep { until } if until <= now || sim.woken.take() => {
-                    sim.state = State::Awake;
-                }
-                _ => {}
+            let State::Asleep { until } = sim.state else { continue };
+            let is_signalled = network.has_due(sim.shard.core().id(), now);
+            if until <= now || is_signalled || sim.woken.take() {
+                sim.state = State::Awake;
             }
         }
     }
@@ -337,13 +375,17 @@ impl Simulation {
     fn let_time_pass(&mut self) -> bool {
         let lanes = self.world.lanes.borrow();
         let parcels = lanes.iter().filter_map(|lane| Some(lane.front()?.due));
+        let network = self.world.network.borrow();
         let sleepers = self.shards.iter().filter_map(|sim| match sim.state {
-            State::Asleep { until } => Some(until.max(sim.frozen_until)),
+            State::Asleep { until } => {
+                let signal = network.next_due(sim.shard.core().id()).unwrap_or(Time::NEVER);
+                Some(until.min(signal).max(sim.frozen_until))
+            }
             State::Awake | State::Dozing { .. } => Some(sim.frozen_until),
             State::Gone => None,
         });
         let next = parcels.chain(sleepers).filter(|due| *due < Time::NEVER).min();
-        drop(lanes);
+        drop((lanes, network));
         match next {
             Some(due) => {
                 self.world.clock.set(self.now().max(due));
@@ -365,10 +407,30 @@ impl Simulation {
         }
     }
 
-    /// The shard ends at once, in the middle of whatever it did between turns.
+    /// The shard ends at once, in the middle of whatever it did between turns; its sockets are
+    /// closed, as when a process ends.
     pub fn kill(&mut self, shard: usize) {
         self.shards[shard].state = State::Gone;
+        self.world.network.borrow_mut().end_shard(ShardId::new(shard), self.now());
         self.bury(shard);
+    }
+
+    /// Breaks off every connection that there is now: what is on its way is lost, and both sides
+    /// are told by errors.
+    pub fn reset_connections(&mut self) {
+        self.world.network.borrow_mut().reset_connections(self.now());
+    }
+
+    /// Every connection that there is now falls silent: nothing arrives on it any more, and neither
+    /// side is ever told. Connections made later are not touched.
+    pub fn silence_connections(&mut self) {
+        self.world.network.borrow_mut().silence_connections(self.now());
+    }
+
+    /// Sockets that a shard has open; at its end it must have closed all.
+    #[must_use]
+    pub fn open_sockets(&self, shard: usize) -> usize {
+        self.world.network.borrow().n_open(ShardId::new(shard))
     }
 
     fn bury(&mut self, shard: usize) {
@@ -410,10 +472,12 @@ impl Simulation {
         self.shards[shard].shard.lane_ledgers()
     }
 
-    /// A number that stands for every turn so far: equal for equal seeds.
+    /// A number that stands for every turn and every completion of a socket's operation so far:
+    /// equal for equal seeds.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        self.digest
+        let completions = self.world.network.borrow().digest();
+        foldhash::fast::FixedState::with_seed(self.digest).hash_one(completions)
     }
 
     /// The first thing that must always hold and does not, at this moment.

@@ -61,6 +61,8 @@ pub struct TurnRecord {
     pub began: Time,
     /// The time read when its pass ended.
     pub passed: Time,
+    /// Completions taken from the net ring.
+    pub reaped: usize,
     /// Messages taken from the inbox.
     pub messages: usize,
     /// Parcels taken, by the shard they came from, in order.

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use super::half::{Access, Plant};
 use super::lane::Parcel;
+use super::ring::{Network, Ring, SimulatedRing};
 use super::shared::Outside;
 use super::{ShardId, Time};
+use crate::limits::Limits;
 
 /// A parcel on its way.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub(crate) struct World {
     pub(crate) lane_parcels: usize,
     pub(crate) chance: Chance,
     pub(crate) plant: Option<Plant>,
+    /// What the shards connect to each other by.
+    pub(crate) network: RefCell<Network>,
     /// Files in memory, by their paths.
     pub(crate) files: RefCell<BTreeMap<PathBuf, SimulatedFile>>,
     /// While set, decides where the turn is cut and what its clock says: the replay of a recorded
@@ -139,6 +143,11 @@ impl SimulatedHalf {
         let due = Time::from_nanos(self.now().as_nanos() + delay).max(after);
         lane.push_back(InTransit { due, to, parcel });
         Ok(())
+    }
+
+    /// The ring of this shard's sockets; made once.
+    pub(crate) fn ring(&self, limits: &Limits) -> Box<dyn Ring> {
+        Box::new(SimulatedRing::new(&self.world, self.id, limits))
     }
 
     pub(crate) fn open(&self, path: &Path, access: Access) -> io::Result<SimulatedFile> {

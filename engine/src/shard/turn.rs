@@ -48,6 +48,7 @@ impl Shard {
                 shard: self.id(),
                 began,
                 passed,
+                reaped,
                 messages: taken.messages,
                 parcels: taken.parcels,
                 polled,

@@ -20,6 +20,9 @@ mod back;
 mod socket;
 mod buffers;
 mod uring;
+mod simulated;
+#[cfg(test)]
+pub(crate) mod scripted;
 
 use std::fmt;
 use std::io;
@@ -30,6 +33,7 @@ pub use back::{SocketBack, Sockets};
 pub(crate) use back::{open, try_ring};
 pub(crate) use chunk::Pool;
 pub use chunk::{Chunk, Outgoing};
+pub(crate) use simulated::{NetChance, Network, SimulatedRing};
 pub(crate) use socket::{ListenSpec, Side, adopt_as};
 
 /// Which kind of operation; a socket has at most one of each kind under way.

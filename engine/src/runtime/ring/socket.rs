@@ -99,6 +99,14 @@ impl Socket {
             Self::Simulated(number) => panic!("socket {number} is simulated"),
         }
     }
+
+    /// The number; the simulation and the script are given no other sockets than their own.
+    pub(super) fn simulated(&self) -> u32 {
+        match self {
+            Self::Kernel(descriptor) => panic!("{descriptor:?} is the kernel's"),
+            Self::Simulated(number) => *number,
+        }
+    }
 }
 
 /// A second descriptor of the same thing, as a type that only takes a raw one.

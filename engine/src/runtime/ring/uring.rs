@@ -251,12 +251,10 @@ impl Ring for Uring {
                 let completion = self.complete(&entry);
                 into.push(completion);
             }
-            // With deferred completions an enter delivers only some twenty of them.
-            if into.len() >= full || !self.is_held_back() {
+            self.buffers.refill(&self.pool);
+            if into.len() >= full || !self.is_ready() {
                 return;
             }
-            self.buffers.refill(&self.pool);
-            self.call();
         }
     }
 
@@ -277,7 +275,13 @@ impl Ring for Uring {
     }
 
     fn is_ready(&mut self) -> bool {
-        self.is_held_back() || !self.ring.0.completion().is_empty()
+        // An enter delivers some twenty of the completions that are held back. The flag that tells
+        // of them is only a hint: the kernel queues first and raises it then, and when this thread
+        // enters in between it stays up with nothing behind it.
+        if self.ring.0.completion().is_empty() && self.is_held_back() {
+            self.call();
+        }
+        !self.ring.0.completion().is_empty()
     }
 
     fn arm(&mut self) -> bool {
