@@ -34,6 +34,7 @@ const STARTS_PER_TURN: usize = 1_024;
 pub(super) struct Order {
     n_connections: u32,
     wire: Wire,
+    pipelined_max: u32,
     seed: u64,
     warmups: Vec<Phase>,
     phase: Phase,
@@ -44,6 +45,7 @@ impl Order {
         Self {
             n_connections: config.connections,
             wire: Wire::new(config.protocol),
+            pipelined_max: config.pipelined_max(),
             seed: spec.seed,
             warmups: spec.warmups.clone(),
             phase: spec.phase.clone(),
@@ -109,10 +111,11 @@ async fn run_phase(
         tally: RefCell::new(PhaseTally::new(phase)),
     });
     let talking: Vec<_> = match phase.arrival {
-        Arrival::Closed { in_flight, .. } => {
-            start_loops(phase, fleet, &talks, |part| part.share(in_flight))
+        Arrival::Closed { in_flight, .. } => start_loops(phase, fleet, &talks, in_flight),
+        Arrival::EachConnection { in_flight } => {
+            let in_all = in_flight.saturating_mul(u64::from(order.n_connections));
+            start_loops(phase, fleet, &talks, in_all)
         }
-        Arrival::EachConnection { in_flight } => start_loops(phase, fleet, &talks, |_| in_flight),
         Arrival::Constant { .. } | Arrival::Poisson { .. } => {
             start_schedule(order, phase, fleet, &talks)
         }
@@ -146,18 +149,19 @@ fn start_loops(
     phase: &Phase,
     fleet: &[Rc<Line>],
     talks: &Rc<Talks>,
-    depth: impl Fn(Part) -> u64,
+    in_flight: u64,
 ) -> Vec<forebay::Request<()>> {
     let of = u32::try_from(fleet.len()).expect("the file's check bounds connections");
-    let part = |idx: u32| Part::new(idx, of).expect("below the number of connections");
-    (0..of)
+    let n_loops = u32::try_from(in_flight).map_or(of, |in_flight| in_flight.min(of));
+    (0..n_loops)
         .zip(fleet)
         .map(|(idx, line)| {
+            let part = |of: u32| Part::new(idx, of).expect("a loop's number is below their number");
             let n_requests = match phase.until {
                 Until::DurationMs(_) => u64::MAX,
-                Until::Requests(total) => part(idx).share(total),
+                Until::Requests(total) => part(n_loops).share(total),
             };
-            let talk = Talk::new(line, talks).in_a_loop(depth(part(idx)), n_requests);
+            let talk = Talk::new(line, talks).in_a_loop(part(of).share(in_flight), n_requests);
             forebay::spawn(RequestOptions::default(), talk)
         })
         .collect()
@@ -172,9 +176,9 @@ fn start_schedule(
 ) -> Vec<forebay::Request<()>> {
     let arrival = phase.arrival.open().expect("the caller has seen that it is a schedule");
     let clients: Vec<Rc<Due>> = fleet.iter().map(|_| Rc::default()).collect();
-    let request_bytes = order.wire.request_bytes();
+    let in_flight_max = order.pipelined_max as usize;
     let talking = fleet.iter().zip(&clients).map(|(line, due)| {
-        let talk = Talk::new(line, talks).on_schedule(Rc::clone(due), request_bytes);
+        let talk = Talk::new(line, talks).on_schedule(Rc::clone(due), in_flight_max);
         forebay::spawn(RequestOptions::default(), talk)
     });
     let talking = talking.collect();

@@ -16,10 +16,6 @@ use super::line::Line;
 use crate::clock::Clock;
 use crate::load::{Ended, PhaseTally, Ticket};
 
-/// Bytes under way on one connection, there and back: fewer than either side queues, so that a
-/// client that writes never waits for a server that waits for the client to read.
-const UNDER_WAY_BYTES_MAX: usize = 48 * 1024;
-
 /// What all clients of a phase share.
 pub(super) struct Talks {
     pub(super) clock: Clock,
@@ -67,10 +63,9 @@ impl Talk {
     }
 
     /// Makes the requests that a schedule hands over, until it has handed over the last.
-    pub(super) async fn on_schedule(mut self, due: Rc<Due>, request_bytes: usize) {
-        let under_way_max = (UNDER_WAY_BYTES_MAX / request_bytes).max(1);
+    pub(super) async fn on_schedule(mut self, due: Rc<Due>, in_flight_max: usize) {
         loop {
-            while self.in_flight.len() < under_way_max
+            while self.in_flight.len() < in_flight_max
                 && let Some(intended_ns) = due.take()
             {
                 let now_ns = self.talks.clock.now_ns();
@@ -83,7 +78,7 @@ impl Talk {
                 break;
             }
             // Without room, or with nothing more to come, only replies change anything.
-            let only_replies = self.in_flight.len() >= under_way_max || due.is_over();
+            let only_replies = self.in_flight.len() >= in_flight_max || due.is_over();
             let rung = async {
                 if only_replies {
                     std::future::pending::<()>().await;

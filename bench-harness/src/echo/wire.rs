@@ -49,14 +49,6 @@ impl Wire {
         }
     }
 
-    /// Bytes of a request.
-    pub(super) const fn request_bytes(self) -> usize {
-        match self {
-            Self::Messages { message_bytes } => message_bytes,
-            Self::Pages => PAGE_REQUEST.len(),
-        }
-    }
-
     /// Appends the request of a place.
     pub(super) fn put_request(self, place: Place, out: &mut Vec<u8>) {
         match self {
@@ -154,7 +146,7 @@ mod tests {
     #[test]
     fn a_message_that_comes_back_is_right_and_part_of_it_is_none() {
         let mut received = message();
-        assert_eq!(received.len(), MESSAGES.request_bytes());
+        assert_eq!(received.len(), 64);
         assert_eq!(MESSAGES.front(PLACE, &received[..63]), Front::Part);
         received.extend(message());
         assert_eq!(MESSAGES.front(PLACE, &received), Front::Reply { bytes: 64, wrong: None });

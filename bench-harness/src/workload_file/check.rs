@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::phases::{Arrival, Phase, Role, Until};
 use super::position::push_segment;
 use super::shape::{Fault, nearest};
-use super::types::{Idle, Placement, SCHEMA, Stage, Window, WorkloadFile};
+use super::types::{Connections, Idle, Placement, SCHEMA, Stage, Window, WorkloadFile};
 use super::values::ShardCount;
 use crate::dump::{self, EXTRA_PREFIX, METRICS};
 use forebay_workloads::units::config::Request;
@@ -20,8 +20,6 @@ const PAUSE_MS_MAX: u64 = 60_000;
 const RATE_PER_S_MAX: u64 = 1_000_000_000;
 /// Most requests in flight; each is a live task.
 const IN_FLIGHT_MAX: u64 = 10_000_000;
-/// Most requests in flight on one connection: more than a server ever sees pipelined.
-const PIPELINED_MAX: u64 = 1_024;
 /// Most shards; beyond it the number is surely a slip.
 const SHARDS_MAX: u32 = 1_024;
 /// Most repetitions of a cell.
@@ -180,19 +178,24 @@ fn is_idle(file: &WorkloadFile) -> bool {
 }
 
 /// What a phase asks of connections, where there are any.
-fn check_connections(pointer: &str, phase: &Phase, connections: Option<u32>, faults: &mut Faults) {
+fn check_connections(
+    pointer: &str,
+    phase: &Phase,
+    connections: Option<Connections>,
+    faults: &mut Faults,
+) {
     match (phase.arrival, connections) {
         (Arrival::EachConnection { .. }, None) => {
             let why = "this workload has no connections: use `closed`".to_owned();
             faults.add(format!("{pointer}/arrival"), why);
         }
-        (Arrival::EachConnection { in_flight }, Some(_)) => {
+        (Arrival::EachConnection { in_flight }, Some(connections)) => {
             let at = format!("{pointer}/arrival/each_connection/in_flight");
-            faults.range(at, in_flight, 1, PIPELINED_MAX);
+            faults.range(at, in_flight, 1, connections.pipelined_max);
         }
         (Arrival::Closed { in_flight, think_time_ns }, Some(connections)) => {
             let at = |field: &str| format!("{pointer}/arrival/closed/{field}");
-            let most = u64::from(connections) * PIPELINED_MAX;
+            let most = connections.n_open * connections.pipelined_max;
             faults.range(at("in_flight"), in_flight, 1, most);
             if think_time_ns != 0 {
                 faults.add(at("think_time_ns"), "connections do not pause".to_owned());

@@ -25,7 +25,7 @@ pub use phases::{Arrival, Phase, Role, Until};
 pub use position::{Duplicate, Positions, Span};
 pub use source::FILE_BYTES_MAX;
 pub use types::{
-    Compare, Dedup, Engine, Idle, Peer, Placement, REPETITIONS_DEFAULT, SCHEMA, Slo, Sockets,
-    Stage, Window, Workload, WorkloadFile,
+    Compare, Connections, Dedup, Engine, Idle, Peer, Placement, REPETITIONS_DEFAULT, SCHEMA, Slo,
+    Sockets, Stage, Window, Workload, WorkloadFile,
 };
 pub use values::{Permits, ShardCount};

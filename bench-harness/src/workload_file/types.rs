@@ -130,6 +130,15 @@ pub enum Workload {
     Echo(forebay_workloads::echo::Config),
 }
 
+/// The connections of a service's clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// How many are open throughout.
+    pub n_open: u64,
+    /// Most requests in flight on each.
+    pub pipelined_max: u64,
+}
+
 impl Workload {
     /// The word that stands for this service in a file.
     #[must_use]
@@ -158,12 +167,15 @@ impl Workload {
         }
     }
 
-    /// How many connections its clients hold open; `None` where there are no clients.
+    /// The connections that its clients hold open; `None` where there are no clients.
     #[must_use]
-    pub const fn connections(&self) -> Option<u32> {
+    pub fn connections(&self) -> Option<Connections> {
         match self {
             Self::Units(_) => None,
-            Self::Echo(config) => Some(config.connections),
+            Self::Echo(config) => Some(Connections {
+                n_open: config.connections.into(),
+                pipelined_max: config.pipelined_max().into(),
+            }),
         }
     }
 

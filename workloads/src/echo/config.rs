@@ -12,6 +12,13 @@ pub const CONNECTIONS_MAX: u32 = 60_000;
 pub const MESSAGE_BYTES_MIN: u32 = 16;
 /// Longest message: a quarter of what a connection queues, so that some always fit.
 pub const MESSAGE_BYTES_MAX: u32 = 16 * 1024;
+/// Bytes under way on one connection, there and back: fewer than either side queues, so that a
+/// client that writes never waits for a server that waits for the client to read.
+pub const UNDER_WAY_BYTES_MAX: u32 = 3 * MESSAGE_BYTES_MAX;
+/// Most requests in flight on one connection: more than a server ever sees pipelined.
+pub const PIPELINED_MAX: u32 = 1_024;
+/// The same of pages: a server gathers their replies, whose heads differ in length.
+pub const PAGES_PIPELINED_MAX: u32 = 64;
 /// Longest burn of a turn: beyond a second it is surely a slip.
 pub const BUSY_US_MAX: u32 = 1_000_000;
 
@@ -69,6 +76,17 @@ impl Config {
     pub fn left_out(&self) -> Option<&'static str> {
         let needs_http = matches!(self.protocol, Protocol::Http);
         (needs_http && !cfg!(feature = "http")).then_some("http")
+    }
+
+    /// Most requests that one connection may have in flight.
+    #[must_use]
+    pub fn pipelined_max(&self) -> u32 {
+        match self.protocol {
+            Protocol::Bytes(bytes) => {
+                (UNDER_WAY_BYTES_MAX / bytes.message_bytes.max(1)).clamp(1, PIPELINED_MAX)
+            }
+            Protocol::Http => PAGES_PIPELINED_MAX,
+        }
     }
 
     /// Finds everything that has the right shape and cannot be run, as pairs of a JSON pointer

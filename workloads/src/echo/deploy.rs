@@ -67,7 +67,7 @@ fn listen(
     let wanted = address.clone();
     let begin = move || async move {
         let listener = Listener::bind(&wanted, ListenOptions::default())?;
-        let chosen = listener.address();
+        let chosen = listener.address().clone();
         forebay::spawn_background(accept(listener, protocol)).detach();
         if let Some(busy_us) = busy_us {
             let busy = Duration::from_micros(busy_us.into());
