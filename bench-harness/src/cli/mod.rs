@@ -19,9 +19,8 @@ use crate::dump::RESULTS_DIR_VARIABLE;
 use crate::environment::{HostFiles, capture};
 use crate::exit::Exit;
 use crate::run::serve_cell;
-use crate::server::serve_client;
 use crate::workload_file::Override;
-use crate::{doctor, schema, subject};
+use crate::{doctor, schema, server, subject};
 
 use output::Sink;
 
@@ -227,9 +226,8 @@ pub fn main() -> Exit {
         Command::Cell => {
             serve_cell(std::io::stdin().lock(), std::io::stdout().lock()).map(|()| Exit::Ok)
         }
-        Command::Server => {
-            serve_client(std::io::stdin().lock(), std::io::stdout().lock()).map(|()| Exit::Ok)
-        }
+        Command::Server => server::serve_client(std::io::stdin().lock(), std::io::stdout().lock())
+            .map(|()| Exit::Ok),
     };
     done.unwrap_or_else(|error| {
         output::complain(&format!("error: {error}"));
@@ -241,7 +239,7 @@ fn doctor(args: &DoctorArgs) -> std::io::Result<Exit> {
     let finding = subject::preflight();
     // The idle policy belongs to a workload file; here there is none.
     let environment = capture(&HostFiles::real(), &finding, "none");
-    let report = doctor::examine(&environment, &finding);
+    let report = doctor::examine(&environment, &finding, server::can_count_calls());
     let text = match args.format {
         TextFormat::Text => report.to_text(),
         TextFormat::Json => report.to_json(),

@@ -13,6 +13,7 @@ use super::line::Line;
 use super::talk::{Due, Talk, Talks};
 use super::wire::Wire;
 use crate::clock::Clock;
+use crate::dump::to_f64;
 use crate::load::{Arrivals, Part, PhaseTally, end_ns};
 use crate::server::{ServerProcess, ShardCounts, Usage};
 use crate::subject::{CellError, CellSpec};
@@ -24,6 +25,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(20);
 const COUNTED_PHASE_MAX: Duration = Duration::from_secs(600);
 /// Pause before the memory of idle connections is read: time for the server to put buffers back.
 const SETTLE: Duration = Duration::from_millis(20);
+/// Length of the stretch in which system calls are counted.
+const COUNTED_MS: u64 = 200;
+/// The same where requests are counted.
+const COUNTED_REQUESTS: u64 = 10_000;
 /// Due requests that may wait for their connections; what is due beyond is dropped and counted.
 const WAITING_MAX: usize = 100_000;
 /// Requests that one poll of the schedule hands over: what is left waits for the next turn.
@@ -71,6 +76,8 @@ pub(super) struct Driven {
     pub(super) before: Look,
     pub(super) after: Look,
     pub(super) tally: PhaseTally,
+    /// System calls for each request, counted in a stretch of their own; else why not.
+    pub(super) calls_per_request: Result<f64, String>,
 }
 
 /// Runs a cell on the current shard, and gives the server back.
@@ -89,8 +96,31 @@ pub(super) async fn run(
     let before = look(&mut server)?;
     let tally = run_phase(order, &order.phase, &fleet).await?;
     let after = look(&mut server)?;
+    let calls_per_request = count_calls(order, &fleet, &server).await?;
     fleet::close(fleet);
-    Ok((Driven { empty, idle, before, after, tally }, server))
+    Ok((Driven { empty, idle, before, after, tally, calls_per_request }, server))
+}
+
+/// Counts the server's system calls in a short repetition of the measured phase: counting costs
+/// each of them, and most those servers that make many.
+async fn count_calls(
+    order: &Order,
+    fleet: &[Rc<Line>],
+    server: &ServerProcess,
+) -> Result<Result<f64, String>, CellError> {
+    let mut counter = match server.count_calls() {
+        Ok(counter) => counter,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let until = match order.phase.until {
+        Until::DurationMs(ms) => Until::DurationMs(ms.min(COUNTED_MS)),
+        Until::Requests(requests) => Until::Requests(requests.min(COUNTED_REQUESTS)),
+    };
+    let phase = Phase { until, ..order.phase.clone() };
+    let tally = run_phase(order, &phase, fleet).await?;
+    // Those that ended after the window have cost calls, too.
+    let n_requests = tally.recorder.counts().started.max(1);
+    Ok(counter.total().map(|calls| to_f64(calls) / to_f64(n_requests)))
 }
 
 /// Asks the server's shards first, since answering costs them.

@@ -35,6 +35,11 @@ pub(super) fn repetition(
     let cpu_ns = after.usage.cpu_ns.saturating_sub(before.usage.cpu_ns);
     repetition.per_op.insert("cpu_ns", each(cpu_ns, completed));
     repetition.per_op.insert("allocs", Measured::absent("a server's allocations are not counted"));
+    let calls = match &driven.calls_per_request {
+        Ok(calls) => sampled(*calls),
+        Err(reason) => Measured::absent(reason.clone()),
+    };
+    repetition.per_op.insert("system_calls", calls);
     if spec.peer.is_none() {
         repetition.shards = shards(before, after, &repetition);
         extras::insert_waits_capped(&mut repetition.extra, waits_capped(before, after));
@@ -47,7 +52,11 @@ fn each(total: u64, completed: u64) -> Measured<PerOp> {
     if completed == 0 {
         return Measured::absent("no request completed");
     }
-    let value = Finite::new(to_f64(total) / to_f64(completed));
+    sampled(to_f64(total) / to_f64(completed))
+}
+
+fn sampled(value: f64) -> Measured<PerOp> {
+    let value = Finite::new(value);
     let per_op = value.map(|value| PerOp { value, kind: MetricKind::Sampled });
     Measured::from_option(per_op, "the quotient is not finite")
 }

@@ -49,9 +49,8 @@ async fn connect_every(
 ) -> io::Result<Vec<Rc<Line>>> {
     let mut lines = Vec::new();
     for id in ids {
-        let mut options = ConnectOptions::default();
-        options.within = CONNECT_MAX;
-        options.from = Some(source(id));
+        let from = Some(source(id));
+        let options = ConnectOptions { within: CONNECT_MAX, from, ..ConnectOptions::default() };
         let connection = Connection::connect(&Address::Tcp(address), options).await?;
         let number = u64::try_from(id).expect("a number of a connection fits 64 bits");
         let line = Line::new(connection, wire, number);

@@ -15,6 +15,7 @@
 mod ours;
 mod process;
 mod usage;
+mod calls;
 
 use std::io::{self, BufRead, Write};
 
@@ -26,6 +27,7 @@ use crate::subject::CellError;
 use crate::workload_file::{Engine, Peer};
 use crate::{cpus, process as own};
 
+pub(crate) use calls::CallCounter;
 pub use ours::{Serving, serve};
 pub(crate) use process::ServerProcess;
 pub(crate) use usage::Usage;
@@ -85,13 +87,6 @@ pub struct ShardCounts {
     pub longest_poll_ns: u64,
 }
 
-/// What serves in this process.
-enum Server {
-    Ours(Serving),
-    /// On a thread that ends with the process.
-    Peer,
-}
-
 /// The server's side: reads a spec from `input`, serves, and answers until `input` ends.
 ///
 /// # Errors
@@ -102,7 +97,7 @@ pub fn serve_client(mut input: impl BufRead, mut output: impl Write) -> io::Resu
     let mut line = String::new();
     input.read_line(&mut line)?;
     let spec: ServerSpec = serde_json::from_str(&line)?;
-    let (ready, server) = match start(&spec) {
+    let (ready, ours) = match start(&spec) {
         Ok(started) => started,
         Err(error) => return say(&mut output, &ServerReply::Error(error)),
     };
@@ -112,16 +107,22 @@ pub fn serve_client(mut input: impl BufRead, mut output: impl Write) -> io::Resu
         if input.read_line(&mut line)? == 0 {
             break;
         }
-        let counts = match &server {
-            Server::Ours(serving) if line.trim() == ASK_COUNTS => serving.counts(),
-            _ => Vec::new(),
-        };
+        let asked = ours.as_ref().filter(|_| line.trim() == ASK_COUNTS);
+        let counts = asked.map_or_else(Vec::new, Serving::counts);
         say(&mut output, &ServerReply::Counts(counts))?;
     }
-    if let Server::Ours(serving) = server {
+    if let Some(serving) = ours {
         serving.stop();
     }
     Ok(())
+}
+
+/// Tells whether the system calls of a server could be counted here, by those of this process.
+///
+/// # Errors
+/// The reason, in words.
+pub fn can_count_calls() -> Result<(), String> {
+    CallCounter::start(std::process::id()).map(drop)
 }
 
 fn say(output: &mut impl Write, reply: &ServerReply) -> io::Result<()> {
@@ -130,18 +131,19 @@ fn say(output: &mut impl Write, reply: &ServerReply) -> io::Result<()> {
     output.flush()
 }
 
-fn start(spec: &ServerSpec) -> Result<(ServerReply, Server), CellError> {
+/// Starts the service; a peer runs on a thread that ends with the process.
+fn start(spec: &ServerSpec) -> Result<(ServerReply, Option<Serving>), CellError> {
     own::allow_open_files(u64::from(spec.service.connections) + DESCRIPTORS_ASIDE)
         .map_err(CellError::HostUnfit)?;
     if let Some(peer) = spec.peer {
         cpus::pin(&spec.cpus).map_err(CellError::Setup)?;
         let (address, sockets) = start_peer(peer, spec)?;
-        return Ok((ServerReply::Ready { address, sockets }, Server::Peer));
+        return Ok((ServerReply::Ready { address, sockets }, None));
     }
     let any_port = ANY_PORT.parse().expect("a loopback address");
     let serving = serve(&spec.engine, &spec.service, spec.seed, &any_port, &spec.cpus)?;
     let (address, sockets) = (serving.address().to_string(), serving.sockets());
-    Ok((ServerReply::Ready { address, sockets }, Server::Ours(serving)))
+    Ok((ServerReply::Ready { address, sockets }, Some(serving)))
 }
 
 #[cfg(feature = "peers")]

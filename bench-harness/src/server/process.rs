@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use super::{ASK_COUNTS, ServerReply, ServerSpec, ShardCounts, Usage};
+use super::{ASK_COUNTS, CallCounter, ServerReply, ServerSpec, ShardCounts, Usage};
 use crate::subject::CellError;
 
 /// A server in a process of its own. Dropped, it is killed.
@@ -52,6 +52,11 @@ impl ServerProcess {
     /// What the kernel has counted of its process.
     pub(crate) fn usage(&self) -> Result<Usage, CellError> {
         Usage::of(self.child.id()).map_err(CellError::Failed)
+    }
+
+    /// Counts its system calls from now on; the reason where the kernel does not let us.
+    pub(crate) fn count_calls(&self) -> Result<CallCounter, String> {
+        CallCounter::start(self.child.id())
     }
 
     /// What its shards have counted since their start; none of a peer.

@@ -1,7 +1,8 @@
 //! Echo by hand: one loop over edge-triggered epoll, reading and writing at once.
 //!
-//! The least that a readiness server can do. Each connection is read until it would block, since
-//! an edge is told once; what a socket does not take waits for it to become writable.
+//! The least that a readiness server can do. An edge is told once, so each connection is read until a
+//! read comes back short: then its socket was empty, unless the client has finished, which the
+//! event tells. What a socket does not take waits for it to become writable.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -11,7 +12,8 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, EventFlags};
 
 use super::{burn, is_passing, listening};
 
@@ -56,7 +58,7 @@ pub(super) fn echo(busy: Option<Duration>, ready: Sender<SocketAddr>) -> io::Res
             if mark == LISTENER {
                 accept(&listener, &epoll, &mut clients)?;
             } else if let Some(client) = clients.get_mut(&mark)
-                && let Standing::Gone = serve(client, &mut bytes)
+                && let Standing::Gone = serve(client, &mut bytes, is_last(event.flags))
             {
                 clients.remove(&mark);
             }
@@ -68,8 +70,13 @@ pub(super) fn echo(busy: Option<Duration>, ready: Sender<SocketAddr>) -> io::Res
 }
 
 fn watch(epoll: &OwnedFd, socket: impl AsFd, mark: u64) -> io::Result<()> {
-    let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+    let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
     Ok(epoll::add(epoll, socket, epoll::EventData::new_u64(mark), flags)?)
+}
+
+/// Whether nothing more will be told of a socket, which is then read to its end.
+fn is_last(flags: EventFlags) -> bool {
+    flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
 }
 
 /// Takes every connection that waits.
@@ -95,7 +102,7 @@ fn accept(
 }
 
 /// Moves bytes until one of the two directions would block.
-fn serve(client: &mut Client, bytes: &mut [u8]) -> Standing {
+fn serve(client: &mut Client, bytes: &mut [u8], to_the_end: bool) -> Standing {
     loop {
         while !client.unsent.is_empty() {
             match client.stream.write(&client.unsent) {
@@ -106,13 +113,17 @@ fn serve(client: &mut Client, bytes: &mut [u8]) -> Standing {
         }
         match client.stream.read(bytes) {
             Ok(0) => return Standing::Gone,
-            Ok(n_bytes) => match client.stream.write(&bytes[..n_bytes]) {
-                Ok(n_sent) => client.unsent.extend_from_slice(&bytes[n_sent..n_bytes]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    client.unsent.extend_from_slice(&bytes[..n_bytes]);
+            Ok(n_bytes) => {
+                let n_sent = match client.stream.write(&bytes[..n_bytes]) {
+                    Ok(n_sent) => n_sent,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                    Err(_) => return Standing::Gone,
+                };
+                client.unsent.extend_from_slice(&bytes[n_sent..n_bytes]);
+                if n_bytes < bytes.len() && client.unsent.is_empty() && !to_the_end {
+                    return Standing::Open;
                 }
-                Err(_) => return Standing::Gone,
-            },
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Standing::Open,
             Err(_) => return Standing::Gone,
         }
