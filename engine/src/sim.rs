@@ -92,7 +92,7 @@ impl SimOptions {
         }
     }
 
-    fn net_chance(&self) -> NetChance {
+    pub(crate) fn net_chance(&self) -> NetChance {
         NetChance {
             delay_ns: nanos(self.net_delay),
             window_bytes: self.net_window_bytes,
@@ -102,6 +102,11 @@ impl SimOptions {
         }
     }
 }
+
+/// How long the sockets of a shard that has ended may take to close, and how often that is looked
+/// at: as the pinned half does.
+const SOCKETS_ENDING: Duration = Duration::from_secs(1);
+const SOCKETS_STEP: Duration = Duration::from_micros(200);
 
 /// What a simulated shard is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +120,11 @@ enum State {
     Asleep {
         until: Time,
     },
+    /// It has ended, but for sockets that it is closing: looked at next, given up.
+    Closing {
+        next: Time,
+        until: Time,
+    },
     Gone,
 }
 
@@ -125,6 +135,26 @@ struct SimShard {
     /// It does not run before this time: a stalled host, a poll that takes for ever.
     frozen_until: Time,
     woken: Arc<Flag>,
+}
+
+impl SimShard {
+    fn has_ended(&self) -> bool {
+        matches!(self.state, State::Closing { .. } | State::Gone)
+    }
+
+    fn awaken(&mut self) {
+        if let State::Asleep { .. } = self.state {
+            self.shard.disarm_ring();
+        }
+        self.state = State::Awake;
+    }
+
+    /// Goes on closing the sockets of a shard that has ended, for as long as on a real ring.
+    fn end_sockets(&mut self, now: Time, until: Time) {
+        let next = now.after(SOCKETS_STEP);
+        let is_over = self.shard.end_sockets() || next > until;
+        self.state = if is_over { State::Gone } else { State::Closing { next, until } };
+    }
 }
 
 /// Several shards in virtual time.
@@ -305,19 +335,8 @@ impl Simulation {
         };
         if next == Next::Ended {
             self.bury(idx);
-            self.end_sockets(idx);
+            self.shards[idx].end_sockets(now, now.after(SOCKETS_ENDING));
         }
-    }
-
-    /// The shard's half waits until its sockets have closed.
-    fn end_sockets(&mut self, idx: usize) {
-        for _ in 0..1_000 {
-            if self.shards[idx].shard.end_sockets() {
-                return;
-            }
-            self.world.clock.set(self.now().after(Duration::from_micros(50)));
-        }
-        panic!("shard {idx} has ended with {} sockets open", self.open_sockets(idx));
     }
 
     fn book(&mut self, turn: TurnRecord) {
@@ -336,8 +355,12 @@ impl Simulation {
         } else {
             inbox.watch(&waker)
         };
+        // The ring is asked last, and to signal what comes from then on.
         let stay = watch == Watch::Work || sim.shard.has_incoming() || sim.shard.arm_ring();
-        sim.state = if stay { State::Awake } else { State::Asleep { until } };
+        sim.state = State::Asleep { until };
+        if stay {
+            sim.awaken();
+        }
     }
 
     fn deliver(&mut self) {
@@ -350,23 +373,28 @@ impl Simulation {
                 due.then(|| lanes[lane].pop_front()).flatten()
             } {
                 let sim = &mut self.shards[arrived.to.index()];
-                if sim.state == State::Gone {
+                if sim.has_ended() {
                     continue;
                 }
                 sim.shard.deliver(arrived.parcel);
-                sim.state = State::Awake;
+                sim.awaken();
             }
         }
     }
 
     fn wake(&mut self) {
         let now = self.now();
-        let network = self.world.network.borrow();
         for sim in &mut self.shards {
-            let State::Asleep { until } = sim.state else { continue };
-            let is_signalled = network.has_due(sim.shard.core().id(), now);
-            if until <= now || is_signalled || sim.woken.take() {
-                sim.state = State::Awake;
+            let (id, network) = (sim.shard.core().id(), &self.world.network);
+            match sim.state {
+                State::Asleep { until } => {
+                    let signal = network.borrow().signal_due(id).unwrap_or(Time::NEVER);
+                    if until.min(signal) <= now || sim.woken.take() {
+                        sim.awaken();
+                    }
+                }
+                State::Closing { next, until } if next <= now => sim.end_sockets(now, until),
+                _ => {}
             }
         }
     }
@@ -378,9 +406,10 @@ impl Simulation {
         let network = self.world.network.borrow();
         let sleepers = self.shards.iter().filter_map(|sim| match sim.state {
             State::Asleep { until } => {
-                let signal = network.next_due(sim.shard.core().id()).unwrap_or(Time::NEVER);
+                let signal = network.signal_due(sim.shard.core().id()).unwrap_or(Time::NEVER);
                 Some(until.min(signal).max(sim.frozen_until))
             }
+            State::Closing { next, .. } => Some(next),
             State::Awake | State::Dozing { .. } => Some(sim.frozen_until),
             State::Gone => None,
         });
@@ -446,7 +475,7 @@ impl Simulation {
     /// Whether the shard has ended.
     #[must_use]
     pub fn is_gone(&self, shard: usize) -> bool {
-        self.shards[shard].state == State::Gone
+        self.shards[shard].has_ended()
     }
 
     /// Commands a phase of stopping to all shards.
@@ -484,7 +513,7 @@ impl Simulation {
     #[must_use]
     pub fn violation(&self) -> Option<String> {
         for (idx, sim) in self.shards.iter().enumerate() {
-            if sim.state == State::Gone {
+            if sim.has_ended() {
                 continue;
             }
             for ledger in sim.shard.stages().iter().map(|stage| stage.ledger()) {
@@ -496,6 +525,11 @@ impl Simulation {
             let asleep = matches!(sim.state, State::Asleep { .. });
             if asleep && inbox.is_pending() && !sim.woken.is_set() {
                 return Some(format!("shard {idx}: asleep with a full inbox, nobody wakes it"));
+            }
+            let (id, now, network) = (sim.shard.core().id(), self.now(), &self.world.network);
+            let is_signalled = network.borrow().signal_due(id).is_some_and(|due| due <= now);
+            if asleep && !is_signalled && network.borrow().has_due(id, now) {
+                return Some(format!("shard {idx}: asleep with completions, nothing signals them"));
             }
         }
         self.lane_violation()
@@ -524,9 +558,14 @@ impl Simulation {
         None
     }
 
-    /// What still lives although all should have settled; `None` when nothing does.
+    /// What still lives although all should have settled; `None` when nothing does. An open socket
+    /// counts once its shard has ended.
     #[must_use]
     pub fn unsettled(&self) -> Option<String> {
+        let ended = (0..self.shards.len()).filter(|idx| self.is_gone(*idx));
+        if let Some(idx) = ended.into_iter().find(|idx| self.open_sockets(*idx) > 0) {
+            return Some(format!("shard {idx}: ended with {} sockets", self.open_sockets(idx)));
+        }
         for (idx, sim) in self.shards.iter().enumerate().filter(|(idx, _)| !self.is_gone(*idx)) {
             let live = sim.shard.tasks().live();
             if live > 0 {

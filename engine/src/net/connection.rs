@@ -46,6 +46,11 @@ impl Connection {
         Self { net, key }
     }
 
+    #[cfg(test)]
+    pub(super) fn key(&self) -> SlotKey {
+        self.key
+    }
+
     /// Connects to a server, without delay of small writes (`TCP_NODELAY`). Dropping the future
     /// gives the attempt up.
     ///

@@ -18,6 +18,8 @@ mod table;
 mod connection;
 mod listener;
 mod futures_io;
+#[cfg(test)]
+mod tests;
 
 pub use connection::Connection;
 pub use listener::Listener;

@@ -7,7 +7,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionOptions {
     /// Received bytes that may wait to be read; at this many nothing more is received until half of
-    /// them are. What the kernel holds meanwhile slows the other side down. Default 64 KiB.
+    /// them are. What the kernel holds meanwhile slows the other side down. One delivery of the
+    /// kernel's (32 buffers, so 128 KiB with the usual ones) may go beyond it. Default 64 KiB.
     pub read_bytes_max: usize,
     /// Bytes that may wait to be sent; a write waits while there are more. Default 64 KiB.
     pub write_bytes_max: usize,

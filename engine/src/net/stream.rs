@@ -272,7 +272,12 @@ impl Stream {
         self.phase != Phase::Open
             || self.sending.has_queued()
             || self.sending.is_finishing()
-            || self.receiving.n_bytes >= self.options.read_bytes_max
+            || self.is_behind()
+    }
+
+    /// Whether as many bytes as may be are unread.
+    pub(super) fn is_behind(&self) -> bool {
+        self.receiving.n_bytes >= self.options.read_bytes_max
     }
 
     /// Whether nothing is received because the reader was behind.

@@ -28,7 +28,7 @@ new_key_type! {
 }
 
 impl SlotKey {
-    fn bits(self) -> u64 {
+    pub(super) fn bits(self) -> u64 {
         self.data().as_ffi()
     }
 
@@ -212,17 +212,26 @@ impl Table {
     /// Takes in what has completed; tells how much.
     pub(super) fn reap(&mut self) -> usize {
         let mut completions = std::mem::take(&mut self.completions);
-        self.ring.reap(NET_COMPLETIONS_PER_TURN, &mut completions);
-        let n_completions = completions.len();
-        self.metrics.completions.add(n_completions as u64);
-        for completion in completions.drain(..) {
-            self.complete(completion);
+        let (mut n_reaped, mut behind) = (0, false);
+        // No further delivery once a reader is behind: what stops its receiving must be submitted
+        // first, or a quick sender fills the memory within one turn.
+        while n_reaped < NET_COMPLETIONS_PER_TURN && !behind {
+            self.ring.reap(NET_COMPLETIONS_PER_TURN - n_reaped, &mut completions);
+            if completions.is_empty() {
+                break;
+            }
+            n_reaped += completions.len();
+            for completion in completions.drain(..) {
+                behind |= self.complete(completion);
+            }
         }
         self.completions = completions;
-        n_completions
+        self.metrics.completions.add(n_reaped as u64);
+        n_reaped
     }
 
-    fn complete(&mut self, completion: Completion) {
+    /// Tells whom it concerns; gives whether a reader is behind.
+    fn complete(&mut self, completion: Completion) -> bool {
         let Completion { token, more, outcome } = completion;
         let (key, now) = (SlotKey::from_bits(token.key()), self.core.now());
         match outcome {
@@ -235,9 +244,11 @@ impl Table {
                 match &mut slot.state {
                     State::Stream(stream) => {
                         tell(stream, outcome, more, now, &mut self.after, &self.metrics);
+                        let behind = stream.is_behind();
                         if !more || stream.wants_step() {
                             self.list(key);
                         }
+                        return behind;
                     }
                     State::Listening(listening) => {
                         listening.on_cancelled();
@@ -246,6 +257,7 @@ impl Table {
                 }
             }
         }
+        false
     }
 
     fn accept(&mut self, key: SlotKey, socket: Socket, more: bool) {

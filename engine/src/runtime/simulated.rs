@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use super::half::{Access, Plant};
 use super::lane::Parcel;
+#[cfg(test)]
+use super::ring::NetChance;
 use super::ring::{Network, Ring, SimulatedRing};
 use super::shared::Outside;
 use super::{ShardId, Time};
@@ -63,6 +65,24 @@ pub(crate) struct Script {
     pub(crate) messages: usize,
     pub(crate) passed: Time,
     pub(crate) ran: Time,
+}
+
+#[cfg(test)]
+impl World {
+    /// A world in which nothing takes any time of its own.
+    pub(crate) fn for_tests(seed: u64, n_shards: usize, chance: NetChance) -> Self {
+        Self {
+            clock: Cell::new(Time::from_nanos(1)),
+            rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+            lanes: RefCell::default(),
+            lane_parcels: 0,
+            chance: Chance { lane_delay_ns: 0, poll_ns: 0, job_ns: 0, shuffle: false },
+            plant: None,
+            network: RefCell::new(Network::new(seed, n_shards, chance)),
+            files: RefCell::default(),
+            script: Cell::new(None),
+        }
+    }
 }
 
 /// One shard's side of the world.

@@ -172,8 +172,8 @@ impl Hosted for Shard {
 
     fn end_sockets(&self) -> bool {
         self.enter(|| {
-            self.net.submit();
             self.net.reap();
+            self.net.submit();
             self.net.is_empty()
         })
     }

@@ -25,22 +25,29 @@ pub(super) struct Signal {
 impl Signal {
     pub(super) fn of(ring: &dyn Ring) -> io::Result<Self> {
         let signal = ring.signal().ok_or(io::ErrorKind::Unsupported)?;
-        Ok(Self { descriptor: rustix::io::dup(signal.as_fd())?, watch: None })
+        let watch = Some(adopt_as(signal)?);
+        Ok(Self { descriptor: rustix::io::fcntl_dupfd_cloexec(signal.as_fd(), 0)?, watch })
     }
 
     /// Ready once when the descriptor has become readable; registers the waker otherwise.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.watch.is_none() {
-            // Without a watch a sleep would go on until its cap; a shard that cannot have one more
-            // descriptor is better off awake.
-            let Ok(watch) = adopt_as(&self.descriptor) else { return Poll::Ready(()) };
-            self.watch = Some(watch);
-        }
-        let Some(watch) = &mut self.watch else { return Poll::Ready(()) };
+        let Some(watch) = self.watch() else {
+            // No descriptor is left for it. The wait ends by its cap until one is.
+            return Poll::Pending;
+        };
         let polled = Pin::new(watch).poll_read(cx, &mut [0]);
         if polled.is_ready() {
+            // Made anew at once: later its descriptor might be a connection's.
             self.watch = None;
+            self.watch();
         }
         polled.map(drop)
+    }
+
+    fn watch(&mut self) -> Option<&mut UnixStream> {
+        if self.watch.is_none() {
+            self.watch = adopt_as(&self.descriptor).ok();
+        }
+        self.watch.as_mut()
     }
 }

@@ -173,7 +173,8 @@ pub(crate) trait Ring: fmt::Debug {
     /// Begins what was queued and lets the kernel deliver what is done.
     fn enter(&mut self);
 
-    /// Moves at most `max` completions into `into`.
+    /// Moves at most `max` completions into `into`: those that one delivery of the kernel's has
+    /// brought. None, if there are none.
     fn reap(&mut self, max: usize, into: &mut Vec<Completion>);
 
     /// Puts buffers in the place of those that were handed out; tells how many stand ready.

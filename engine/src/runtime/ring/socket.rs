@@ -111,7 +111,7 @@ impl Socket {
 
 /// A second descriptor of the same thing, as a type that only takes a raw one.
 pub(crate) fn adopt_as<T: FromRawFd>(descriptor: impl AsFd) -> io::Result<T> {
-    let owned = rustix::io::dup(descriptor)?;
+    let owned = rustix::io::fcntl_dupfd_cloexec(descriptor, 0)?;
     // SAFETY: the descriptor is open and owned by nobody else: it was made just above, and
     // `into_raw_fd` gives the ownership up.
     #[allow(unsafe_code, reason = "glommio's streams take raw descriptors only")]

@@ -244,17 +244,14 @@ impl Ring for Uring {
     }
 
     fn reap(&mut self, max: usize, into: &mut Vec<Completion>) {
-        let full = into.len() + max;
-        loop {
-            while into.len() < full {
-                let Some(entry) = self.ring.0.completion().next() else { break };
-                let completion = self.complete(&entry);
-                into.push(completion);
-            }
-            self.buffers.refill(&self.pool);
-            if into.len() >= full || !self.is_ready() {
-                return;
-            }
+        self.buffers.refill(&self.pool);
+        if !self.is_ready() {
+            return;
+        }
+        for _ in 0..max {
+            let Some(entry) = self.ring.0.completion().next() else { break };
+            let completion = self.complete(&entry);
+            into.push(completion);
         }
     }
 

@@ -79,9 +79,8 @@ impl Connected {
 
     /// Why nothing can be sent.
     pub(super) fn send_error(&self, now: Time) -> Option<io::Error> {
-        let is_reset = self.incoming.reset_due().is_some_and(|due| due <= now);
         let errno = match () {
-            () if is_reset => Errno::CONNRESET,
+            () if self.is_broken(now) => Errno::CONNRESET,
             () if self.wrote_end || self.broken_due <= now => Errno::PIPE,
             () => return None,
         };
@@ -93,8 +92,14 @@ impl Connected {
         self.incoming.reset_due().unwrap_or(Time::NEVER).min(self.broken_due)
     }
 
+    /// Whether it is broken off, heard of here or not.
     pub(super) fn is_reset(&self) -> bool {
         self.incoming.reset_due().is_some()
+    }
+
+    /// Whether it is broken off, as this side knows.
+    pub(super) fn is_broken(&self, now: Time) -> bool {
+        self.incoming.reset_due().is_some_and(|due| due <= now)
     }
 
     /// When a receive has something to say.
@@ -189,16 +194,6 @@ impl Endpoint {
             (Kind::Receive | Kind::Send, _) => false,
             (Kind::Cancel, _) => true,
         }
-    }
-}
-
-pub(super) fn kind_of(op: &Op) -> Kind {
-    match op {
-        Op::Accept => Kind::Accept,
-        Op::Connect(_) => Kind::Connect,
-        Op::Receive => Kind::Receive,
-        Op::Send(_) => Kind::Send,
-        Op::Cancel(_) => Kind::Cancel,
     }
 }
 

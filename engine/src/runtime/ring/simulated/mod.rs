@@ -18,6 +18,7 @@ mod listeners;
 mod network;
 mod operations;
 mod stream;
+mod trouble;
 #[cfg(test)]
 mod tests;
 
@@ -151,12 +152,14 @@ impl Ring for SimulatedRing {
     }
 
     fn arm(&mut self) -> bool {
-        self.is_ready()
+        self.network().arm(self.shard)
     }
 
-    fn disarm(&mut self) {}
+    fn disarm(&mut self) {
+        self.network().disarm(self.shard);
+    }
 
-    /// The simulation wakes a shard for which something is due.
+    /// The simulation asks [`Network::signal_due`].
     fn signal(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -43,6 +43,8 @@ pub(super) struct ShardSockets {
     pub(super) queued: Vec<(u32, Kind)>,
     /// Which socket the tokens of a slot mean.
     pub(super) slots: BTreeMap<usize, u32>,
+    /// While it sleeps: how many operations were due when it asked to be signalled.
+    armed: Option<usize>,
     /// Nothing is done for it any more.
     pub(super) ended: bool,
 }
@@ -62,15 +64,40 @@ impl Network {
         }
     }
 
+    /// When operations of a shard have something to do, the next one first.
+    fn all_due(&self, shard: ShardId) -> impl Iterator<Item = Time> {
+        let shard = shard.index();
+        let all =
+            self.due.range((shard, Time::ZERO, 0, 0)..=(shard, Time::NEVER, u32::MAX, u8::MAX));
+        all.map(|(_, due, ..)| *due)
+    }
+
     /// When the next operation of a shard has something to do.
     pub(crate) fn next_due(&self, shard: ShardId) -> Option<Time> {
-        let from = (shard.index(), Time::ZERO, 0, 0);
-        let (owner, due, ..) = *self.due.range(from..).next()?;
-        (owner == shard.index()).then_some(due)
+        self.all_due(shard).next()
     }
 
     pub(crate) fn has_due(&self, shard: ShardId, now: Time) -> bool {
         self.next_due(shard).is_some_and(|due| due <= now)
+    }
+
+    /// A shard is about to sleep; tells whether something is due. That gives no signal any more:
+    /// only what comes later does.
+    pub(super) fn arm(&mut self, shard: ShardId) -> bool {
+        let now = self.now;
+        let n_due = self.all_due(shard).take_while(|due| *due <= now).count();
+        self.shards[shard.index()].armed = Some(n_due);
+        n_due > 0
+    }
+
+    pub(super) fn disarm(&mut self, shard: ShardId) {
+        self.shards[shard.index()].armed = None;
+    }
+
+    /// When a shard is signalled next; never while it has not asked for it.
+    pub(crate) fn signal_due(&self, shard: ShardId) -> Option<Time> {
+        let n_before = self.shards[shard.index()].armed?;
+        self.all_due(shard).nth(n_before)
     }
 
     /// Sockets that a shard has open.
@@ -81,43 +108,6 @@ impl Network {
     /// A number that stands for every completion so far.
     pub(crate) fn digest(&self) -> u64 {
         self.digest
-    }
-
-    /// Breaks off every connection that there is.
-    pub(crate) fn reset_connections(&mut self, now: Time) {
-        self.now = now;
-        for socket in self.connections() {
-            self.reset(socket);
-        }
-    }
-
-    /// From now on nothing arrives on any connection that there is, nor is any of it told so.
-    pub(crate) fn silence_connections(&mut self, now: Time) {
-        self.now = now;
-        for socket in self.connections() {
-            self.silence(socket);
-        }
-    }
-
-    fn connections(&self) -> Vec<u32> {
-        let connected = self.sockets.iter().filter(|(_, socket)| socket.connected().is_some());
-        connected.map(|(socket, _)| *socket).collect()
-    }
-
-    /// A shard is gone: what it had open is closed, as when a process ends.
-    pub(crate) fn end_shard(&mut self, shard: ShardId, now: Time) {
-        self.now = now;
-        let shard = shard.index();
-        self.shards[shard].ended = true;
-        self.shards[shard].queued.clear();
-        let own = self.sockets.iter().filter(|(_, socket)| socket.shard == shard);
-        for socket in own.map(|(socket, _)| *socket).collect::<Vec<_>>() {
-            // One that waited for its accept has gone with its listener.
-            if self.sockets.contains_key(&socket) {
-                self.remove(socket);
-            }
-        }
-        self.shards[shard].n_open = 0;
     }
 
     pub(super) fn listen(&mut self, shard: usize, spec: &ListenSpec) -> io::Result<u32> {
@@ -165,6 +155,7 @@ impl Network {
     }
 
     pub(super) fn shutdown(&mut self, socket: u32, side: Side) -> io::Result<()> {
+        let now = self.now;
         let Some(endpoint) = self.sockets.get_mut(&socket) else {
             return Err(Errno::NOTCONN.into());
         };
@@ -176,6 +167,7 @@ impl Network {
                 self.refresh(socket, Kind::Accept);
                 Ok(())
             }
+            Role::Connected(connected) if connected.is_broken(now) => Err(Errno::NOTCONN.into()),
             Role::Connected(connected) => {
                 connected.wrote_end = true;
                 connected.read_end |= side == Side::Both;
@@ -202,7 +194,7 @@ impl Network {
     }
 
     /// Takes a socket out of the network; the other side learns of it in time.
-    fn remove(&mut self, socket: u32) {
+    pub(super) fn remove(&mut self, socket: u32) {
         if self.socket(socket).listener_mut().is_some() {
             self.stop_listening(socket);
         }
@@ -261,36 +253,6 @@ impl Network {
                 let ip = from.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
                 Ok(Address::Tcp(SocketAddr::new(ip, 0)))
             }
-        }
-    }
-
-    /// Both sides lose what is in flight, and will be told.
-    pub(super) fn reset(&mut self, socket: u32) {
-        let Some(connected) = self.connected(socket) else { return };
-        let other = connected.other;
-        let now = self.now;
-        for side in [socket, other] {
-            let due = self.later();
-            let Some(connected) = self.connected(side) else { continue };
-            connected.incoming.reset(now, due);
-            self.refresh(side, Kind::Receive);
-            self.refresh(side, Kind::Send);
-        }
-    }
-
-    /// Neither side hears of the other any more.
-    pub(super) fn silence(&mut self, socket: u32) {
-        let Some(connected) = self.connected(socket) else { return };
-        let other = connected.other;
-        let now = self.now;
-        for side in [socket, other] {
-            let Some(connected) = self.connected(side) else { continue };
-            connected.incoming.silence(now);
-            if connected.broken_due > now {
-                connected.broken_due = Time::NEVER;
-            }
-            self.refresh(side, Kind::Receive);
-            self.refresh(side, Kind::Send);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How operations begin, and when they have something to do.
 
 use super::super::{Kind, Op, Token};
-use super::endpoint::{Connected, Role, kind_of, name_of_client};
+use super::endpoint::{Connected, Role, name_of_client};
 use super::network::Network;
 use crate::runtime::Time;
 
@@ -13,7 +13,7 @@ impl Network {
             return;
         }
         let kind = token.kind();
-        assert_eq!(kind_of(&op), kind, "{token:?} names another operation");
+        assert_eq!(op.kind(), kind, "{token:?} names another operation");
         assert!(!matches!(op, Op::Cancel(Kind::Cancel)), "a cancel cannot be cancelled");
         let endpoint = self.socket(socket);
         assert_eq!(endpoint.shard, shard, "socket {socket} is another shard's");
