@@ -11,9 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use forebay_workloads::echo::{Config as Echo, Protocol};
-
 use super::phases::Phase;
+use super::service::{Peer, Workload};
 use super::values::{Permits, ShardCount};
 
 /// What `schema` must say.
@@ -120,76 +119,6 @@ pub enum Idle {
     SpinUs(u32),
 }
 
-/// The service and what is asked of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Workload {
-    /// Requests that are trees of units making database calls.
-    Units(forebay_workloads::units::Config),
-    /// Connections that get back what they send.
-    Echo(forebay_workloads::echo::Config),
-}
-
-/// The connections of a service's clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connections {
-    /// How many are open throughout.
-    pub n_open: u64,
-    /// Most requests in flight on each.
-    pub pipelined_max: u64,
-}
-
-impl Workload {
-    /// The word that stands for this service in a file.
-    #[must_use]
-    pub const fn tag(&self) -> &'static str {
-        match self {
-            Self::Units(_) => "units",
-            Self::Echo(_) => "echo",
-        }
-    }
-
-    /// Names of the stages that the service declares, in order of rank.
-    #[must_use]
-    pub fn stages(&self) -> Vec<&'static str> {
-        match self {
-            Self::Units(config) => config.stages(),
-            Self::Echo(_) => Vec::new(),
-        }
-    }
-
-    /// The cargo feature that this service needs and this build was made without.
-    #[must_use]
-    pub fn left_out(&self) -> Option<&'static str> {
-        match self {
-            Self::Units(config) => config.left_out(),
-            Self::Echo(config) => config.left_out(),
-        }
-    }
-
-    /// The connections that its clients hold open; `None` where there are no clients.
-    #[must_use]
-    pub fn connections(&self) -> Option<Connections> {
-        match self {
-            Self::Units(_) => None,
-            Self::Echo(config) => Some(Connections {
-                n_open: config.connections.into(),
-                pipelined_max: config.pipelined_max().into(),
-            }),
-        }
-    }
-
-    /// The other implementations that there are of this service.
-    #[must_use]
-    pub const fn peers(&self) -> &'static [Peer] {
-        match self {
-            Self::Units(_) => Peer::OF_UNITS,
-            Self::Echo(Echo { protocol: Protocol::Bytes(_), .. }) => Peer::OF_ECHO,
-            Self::Echo(Echo { protocol: Protocol::Http, .. }) => Peer::OF_PAGES,
-        }
-    }
-}
-
 /// Settings of one stage; what is not said keeps the service's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -252,47 +181,6 @@ pub enum Dedup {
     Queued,
     /// Those that wait, and those that a running batch will answer.
     InFlight,
-}
-
-/// Another implementation of the same work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Peer {
-    /// The same requests as tokio tasks, one call at a time against a pool.
-    TokioDirect,
-    /// tokio with async-graphql's `DataLoader`.
-    TokioDataloader,
-    /// tokio with the `batch-aint-one` crate.
-    TokioBatchAintOne,
-    /// Plain tokio tasks, where no batching is at stake; hyper on them where pages are served.
-    Tokio,
-    /// A hand-written loop over edge-triggered epoll.
-    Epoll,
-    /// The streams of the executor that shards run on.
-    GlommioStream,
-}
-
-impl Peer {
-    /// Those of the units workload.
-    const OF_UNITS: &'static [Self] =
-        &[Self::TokioDirect, Self::TokioDataloader, Self::TokioBatchAintOne, Self::Tokio];
-    /// Those of the echo workload that carry bytes.
-    const OF_ECHO: &'static [Self] = &[Self::Tokio, Self::Epoll, Self::GlommioStream];
-    /// Those of the echo workload that serve pages.
-    const OF_PAGES: &'static [Self] = &[Self::Tokio];
-
-    /// The name in files, cell ids and dumps.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::TokioDirect => "tokio_direct",
-            Self::TokioDataloader => "tokio_dataloader",
-            Self::TokioBatchAintOne => "tokio_batch_aint_one",
-            Self::Tokio => "tokio",
-            Self::Epoll => "epoll",
-            Self::GlommioStream => "glommio_stream",
-        }
-    }
 }
 
 /// A limit on one metric of one phase, judged on the median over repetitions of each of our cells.
