@@ -93,6 +93,9 @@ fn every_message_comes_back_by_either_way_to_the_sockets() {
         assert_eq!(shard.ops, 400);
         assert!(repetition.per_op.get("cpu_ns").unwrap().value().unwrap().value.get() > 0.0);
         assert!(repetition.memory.max_rss_bytes.value().is_some());
+        // Counted, or a reason is given: most hosts keep the counter from ordinary users.
+        let calls = repetition.per_op.get("system_calls").unwrap();
+        assert!(calls.value().is_some() || calls.reason().is_some_and(|why| !why.is_empty()));
     }
 }
 

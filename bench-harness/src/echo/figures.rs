@@ -35,11 +35,7 @@ pub(super) fn repetition(
     let cpu_ns = after.usage.cpu_ns.saturating_sub(before.usage.cpu_ns);
     repetition.per_op.insert("cpu_ns", each(cpu_ns, completed));
     repetition.per_op.insert("allocs", Measured::absent("a server's allocations are not counted"));
-    let calls = match &driven.calls_per_request {
-        Ok(calls) => sampled(*calls),
-        Err(reason) => Measured::absent(reason.clone()),
-    };
-    repetition.per_op.insert("system_calls", calls);
+    insert_calls(&mut repetition, &driven.calls_per_request);
     if spec.peer.is_none() {
         repetition.shards = shards(before, after, &repetition);
         extras::insert_waits_capped(&mut repetition.extra, waits_capped(before, after));
@@ -59,6 +55,17 @@ fn sampled(value: f64) -> Measured<PerOp> {
     let value = Finite::new(value);
     let per_op = value.map(|value| PerOp { value, kind: MetricKind::Sampled });
     Measured::from_option(per_op, "the quotient is not finite")
+}
+
+/// Adds the system calls of a request: a cost, and a metric of its own for tables and comparisons.
+fn insert_calls(repetition: &mut Repetition, calls: &Result<f64, String>) {
+    let (per_op, value) = match calls {
+        Ok(calls) => (sampled(*calls), Measured::number(*calls)),
+        Err(reason) => (Measured::absent(reason.clone()), Measured::absent(reason.clone())),
+    };
+    repetition.per_op.insert("system_calls", per_op);
+    let metric = ExtraMetric { unit: "calls".to_owned(), better: Better::Lower, value };
+    repetition.extra.insert("system_calls_per_op".to_owned(), metric);
 }
 
 /// Adds what one idle connection holds of the server's memory.
