@@ -56,6 +56,7 @@ pub fn examine(
     counting: Result<(), String>,
 ) -> Report {
     let mut findings = vec![engine(finding), io_uring_sysctl(environment)];
+    findings.extend(sockets(finding));
     findings.extend(facts(environment));
     findings.push(system_calls(counting));
     findings.extend(environment.preflight.warnings.iter().map(|warning| Finding {
@@ -111,11 +112,25 @@ impl Report {
 
 fn engine(finding: &EngineFinding) -> Finding {
     let (grade, detail, remedy) = match finding {
-        EngineFinding::Usable => (Grade::Ok, "starts here".to_owned(), String::new()),
+        EngineFinding::Usable { .. } => (Grade::Ok, "starts here".to_owned(), String::new()),
         EngineFinding::Refused { error, remedy } => (Grade::Refused, error.clone(), remedy.clone()),
         EngineFinding::NotProbed => (Grade::Warning, "was not asked".to_owned(), String::new()),
     };
     Finding { subject: "engine", grade, detail, remedy }
+}
+
+/// What sockets stand on, where the engine runs at all.
+fn sockets(finding: &EngineFinding) -> Option<Finding> {
+    let EngineFinding::Usable { sockets, no_ring } = finding else { return None };
+    let (grade, detail, remedy) = match no_ring {
+        None => (Grade::Ok, sockets.clone(), ""),
+        Some(reason) => (
+            Grade::Warning,
+            format!("{sockets} ({reason}): each message costs more than on a ring"),
+            "run Linux 6.1 or newer, and let the process register provided buffers",
+        ),
+    };
+    Some(Finding { subject: "sockets", grade, detail, remedy: remedy.to_owned() })
 }
 
 fn io_uring_sysctl(environment: &Environment) -> Finding {
@@ -186,9 +201,29 @@ mod tests {
         sample::dump(1).environment
     }
 
+    fn usable(sockets: &str, no_ring: Option<&str>) -> EngineFinding {
+        EngineFinding::Usable { sockets: sockets.to_owned(), no_ring: no_ring.map(str::to_owned) }
+    }
+
+    #[test]
+    fn sockets_without_a_ring_are_a_warning_with_the_reason() {
+        let check = |finding, line: &str| {
+            let report = examine(&environment(), &finding, Ok(()));
+            assert_eq!(report.exit_code(), 0);
+            assert!(report.to_text().contains(line), "{}", report.to_text());
+        };
+        check(usable("ring", None), "ok       sockets     ring\n");
+        check(
+            usable("readiness", Some("no multishot receive")),
+            "warning  sockets     readiness (no multishot receive): each",
+        );
+        let report = examine(&environment(), &EngineFinding::NotProbed, Ok(()));
+        assert!(!report.to_text().contains("sockets"), "nobody has asked");
+    }
+
     #[test]
     fn a_host_that_runs_the_engine_gets_exit_0() {
-        let report = examine(&environment(), &EngineFinding::Usable, Ok(()));
+        let report = examine(&environment(), &usable("ring", None), Ok(()));
         assert_eq!(report.exit_code(), 0);
         assert!(report.to_text().ends_with("this host can run the engine\n"));
     }
@@ -220,7 +255,7 @@ mod tests {
     fn a_noisy_host_is_a_warning_and_no_refusal() {
         let mut environment = environment();
         environment.preflight.warnings.push("load is 9 on 2 CPUs: others are at work".to_owned());
-        let report = examine(&environment, &EngineFinding::Usable, Ok(()));
+        let report = examine(&environment, &usable("ring", None), Ok(()));
         assert_eq!(report.exit_code(), 0);
         assert!(report.to_text().contains("warning  timings     load is 9"));
     }

@@ -41,6 +41,7 @@ pub use runtime::affinity::{self, CpuId, CpuList};
 pub use runtime::bridge::Bridge;
 pub use runtime::pinned::IdlePolicy;
 pub use runtime::preflight;
+pub use runtime::ring::{SocketBack, Sockets};
 pub use runtime::shared::RequestInfo;
 pub use runtime::shared::board::Phase;
 pub use runtime::signal;

@@ -125,6 +125,10 @@ pub(crate) const NET_SQ_ENTRIES: u32 = 1_024;
 /// deferred ones, and one for each entry submitted that completes at once.
 pub(crate) const NET_CQ_ENTRIES: u32 = 4 * NET_SQ_ENTRIES;
 
+/// Sockets that one call of the readiness back tells to have become ready, 12 bytes each; the
+/// others are told by the next.
+pub(crate) const NET_EVENTS: usize = 1_024;
+
 /// How often a busy shard publishes its metrics.
 pub(crate) const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 

@@ -7,20 +7,29 @@
 mod child;
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use child::{Ended, in_child};
 use forebay::affinity::{CpuId, CpuList, current_thread_cpus, pin_current_thread};
 use forebay::preflight::{BlockCause, HostError, Report, ShardCpus, Wanted, gather, judge};
+use forebay::{Builder, RequestOptions, SocketBack, Sockets};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter,
+};
 
 // The same on every architecture.
 const IO_URING_SETUP: i64 = 425;
 const IO_URING_ENTER: i64 = 426;
 const IO_URING_REGISTER: i64 = 427;
 
+/// The second argument of `io_uring_register` that asks for provided buffers (Linux 5.19).
+const REGISTER_PBUF_RING: u64 = 22;
+
 const EPERM: i32 = 1;
+const EINVAL: i32 = 22;
 const ENOSYS: i32 = 38;
 
 fn one_shard() -> Wanted {
@@ -29,8 +38,19 @@ fn one_shard() -> Wanted {
 
 /// Makes a system call fail for the calling thread, as a container's profile does.
 fn block(call: i64, errno: i32) {
+    filter(call, vec![], errno);
+}
+
+/// Makes this kernel one without provided buffers, though not without io_uring.
+fn hide_provided_buffers() {
+    let asked =
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, REGISTER_PBUF_RING);
+    filter(IO_URING_REGISTER, vec![SeccompRule::new(vec![asked.unwrap()]).unwrap()], EINVAL);
+}
+
+fn filter(call: i64, rules: Vec<SeccompRule>, errno: i32) {
     let filter = SeccompFilter::new(
-        [(call, vec![])].into(),
+        [(call, rules)].into(),
         SeccompAction::Allow,
         SeccompAction::Errno(errno.unsigned_abs()),
         std::env::consts::ARCH.try_into().unwrap(),
@@ -157,4 +177,35 @@ fn a_process_with_no_descriptor_left_is_told_so() {
     });
     let Ended::Said(said) = ended else { panic!("{ended:?}") };
     assert!(said.starts_with("Err(TooFewDescriptors { have: 0, need: "), "{said}");
+}
+
+#[test]
+fn an_engine_whose_kernel_lacks_the_ring_of_sockets_takes_readiness_and_says_why() {
+    // A thread started from here on has the filter as well.
+    let serve = |sockets| {
+        let mut builder = Builder::new();
+        builder.shards(1).quiet().sockets(sockets);
+        let engine = builder.start().map_err(|error| error.to_string())?;
+        let four = engine.handle().submit(0, RequestOptions::default(), || async { 2 + 2 });
+        assert_eq!(four.unwrap().wait().unwrap(), 4);
+        let line =
+            engine.describe().lines().find(|line| line.starts_with("sockets: ")).map(str::to_owned);
+        let found = engine.sockets();
+        engine.stop(Duration::from_secs(5));
+        Ok::<_, String>((found, line.unwrap()))
+    };
+    let ended = in_child(|| {
+        let asked = serve(Sockets::Readiness).unwrap();
+        assert_eq!(asked, (SocketBack::Readiness, "sockets: readiness (as asked for)".to_owned()));
+        hide_provided_buffers();
+        let (found, line) = serve(Sockets::Auto).unwrap();
+        assert_eq!(found, SocketBack::Readiness);
+        let refused = serve(Sockets::Ring).unwrap_err();
+        format!("{line}; {refused}")
+    });
+    let Ended::Said(said) = ended else { panic!("{ended:?}") };
+    let missing =
+        "no ring with deferred completions and provided buffers (Linux 6.1): Invalid argument";
+    assert!(said.starts_with(&format!("sockets: readiness ({missing}")), "{said}");
+    assert!(said.contains("`Sockets::Auto`"), "{said}");
 }

@@ -226,7 +226,7 @@ fn sixty_four_megabytes_pass_a_bound_of_sixty_four_kilobytes_whole() {
     let address = serve(&ring, options);
     let mut stream = connect(address);
     let mut sending = stream.try_clone().unwrap();
-    let byte = |n: usize| (n % 251) as u8;
+    let byte = |n: usize| u8::try_from(n % 251).unwrap();
     let sender = std::thread::spawn(move || {
         let mut n_sent = 0;
         while n_sent < BYTES {

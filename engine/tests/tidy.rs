@@ -37,6 +37,11 @@ const UPWARD: &[(&str, &str, &str)] = &[
 /// the path in `engine/src/`, which type, why.
 const SHARING: &[(&str, &str, &str)] = &[
     ("runtime/signal.rs", "AtomicBool", "a signal's handler may read nothing but an atomic"),
+    (
+        "runtime/ring/buffers.rs",
+        "AtomicU16",
+        "the tail of a ring of buffers is shared with the kernel",
+    ),
     ("runtime/", "Arc", "a shard holds the handles of what lives in runtime/shared"),
     ("shard/mod.rs", "Arc", "a shard is set up with handles of what lives in runtime/shared"),
     ("engine/", "Arc", "the outside of an engine is held by any thread"),

@@ -27,7 +27,12 @@ const PRESSURE_PERCENT_MAX: f64 = 10.0;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineFinding {
     /// The engine can run here.
-    Usable,
+    Usable {
+        /// What its sockets stand on.
+        sockets: String,
+        /// Why that is no ring; none if it is one.
+        no_ring: Option<String>,
+    },
     /// The engine cannot run here.
     Refused {
         /// What was refused.
@@ -42,7 +47,7 @@ pub enum EngineFinding {
 impl EngineFinding {
     fn as_measured(&self) -> Measured<String> {
         match self {
-            Self::Usable => Measured::Value("usable".to_owned()),
+            Self::Usable { .. } => Measured::Value("usable".to_owned()),
             Self::Refused { error, .. } => Measured::Value(error.clone()),
             Self::NotProbed => Measured::absent("the engine was not asked"),
         }

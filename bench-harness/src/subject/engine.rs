@@ -38,7 +38,9 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 /// Asks the engine's pre-flight.
 pub(super) fn preflight() -> EngineFinding {
     match judge(&gather(), &Wanted::new(ShardCpus::Count(NonZeroUsize::MIN))) {
-        Ok(_) => EngineFinding::Usable,
+        Ok(host) => {
+            EngineFinding::Usable { sockets: host.sockets.to_string(), no_ring: host.no_ring }
+        }
         // The engine's own line ends in the remedy.
         Err(error) => {
             let remedy =

@@ -16,6 +16,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::hosted::Hosted;
 use crate::runtime::pinned::{self, IdlePolicy, ShardSpec};
 use crate::runtime::preflight::{ShardCpus, Wanted, gather, judge};
+use crate::runtime::ring::Sockets;
 use crate::runtime::shared::board::Board;
 use crate::runtime::shared::bridges::Bridges;
 use crate::runtime::shared::published::Published;
@@ -82,6 +83,7 @@ pub(crate) struct Declared {
 pub struct Builder {
     cpus: CpuChoice,
     idle: IdlePolicy,
+    sockets: Sockets,
     limits: Limits,
     preempt: Option<Duration>,
     wait_cap: Option<Duration>,
@@ -111,6 +113,7 @@ impl Builder {
         Self {
             cpus: CpuChoice::PerCore,
             idle: IdlePolicy::Park,
+            sockets: Sockets::Auto,
             limits: Limits::default(),
             preempt: None,
             wait_cap: None,
@@ -147,6 +150,15 @@ impl Builder {
     /// How a shard waits when it has nothing to do. Default [`IdlePolicy::Park`].
     pub fn idle(&mut self, idle: IdlePolicy) -> &mut Self {
         self.idle = idle;
+        self
+    }
+
+    /// What sockets stand on; the same on every shard. Default [`Sockets::Auto`], which is right
+    /// unless one of the two is the point: [`Sockets::Ring`] where falling back to readiness (a
+    /// system call for each read and write) should rather be a failed start,
+    /// [`Sockets::Readiness`] to see here what an older kernel gets. [`Engine::sockets`] tells what came of it.
+    pub fn sockets(&mut self, sockets: Sockets) -> &mut Self {
+        self.sockets = sockets;
         self
     }
 
@@ -327,11 +339,12 @@ impl Builder {
     /// One [`StartError`]: the host cannot run this, a policy is impossible, a factory failed, or
     /// a shard did not come up in time. Nothing is left running.
     pub fn start(self) -> Result<Engine, StartError> {
-        let wanted = Wanted::new(match &self.cpus {
+        let cpus = match &self.cpus {
             CpuChoice::PerCore => ShardCpus::All,
             CpuChoice::Count(n_shards) => ShardCpus::Count(*n_shards),
             CpuChoice::Listed(cpus) => ShardCpus::Listed(cpus.iter().copied().map(CpuId).collect()),
-        });
+        };
+        let wanted = Wanted { sockets: self.sockets, ..Wanted::new(cpus) };
         let host = judge(&gather(), &wanted)?;
         let n_shards = host.shards.len();
         self.check_stages(n_shards)?;
@@ -370,6 +383,7 @@ impl Builder {
                 idle: self.idle,
                 preempt: self.preempt,
                 wait_cap: self.wait_cap,
+                sockets: host.sockets,
                 limits: self.limits.clone(),
                 hash_seed: self.seed,
                 clock: clock.clone(),

@@ -9,6 +9,7 @@ use crate::limits::Limits;
 use crate::runtime::ShardId;
 use crate::runtime::pinned::IdlePolicy;
 use crate::runtime::preflight::Report;
+use crate::runtime::ring::SocketBack;
 use crate::runtime::shared::Control;
 use crate::runtime::shared::board::{Board, Phase};
 use crate::runtime::shared::bridges::Bridges;
@@ -65,6 +66,12 @@ impl Engine {
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// What its sockets stand on.
+    #[must_use]
+    pub fn sockets(&self) -> SocketBack {
+        self.host.sockets
     }
 
     /// What the engine runs on and with, for a log: CPUs, kernel, idle policy, limits.

@@ -168,14 +168,19 @@ impl Connection {
     ///
     /// As [`Connection::write`].
     pub async fn flush(&self) -> io::Result<()> {
-        poll_fn(|cx| self.poll_flush_all(cx)).await
+        let poll_flushed = |cx: &mut Context<'_>| {
+            self.poll(cx, Waits::Writer, |stream| match stream.flushed() {
+                Ok(flushed) => flushed.then_some(Ok(())),
+                Err(fault) => Some(Err(fault)),
+            })
+        };
+        poll_fn(poll_flushed).await
     }
 
-    pub(super) fn poll_flush_all(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(cx, Waits::Writer, |stream| match stream.flushed() {
-            Ok(flushed) => flushed.then_some(Ok(())),
-            Err(fault) => Some(Err(fault)),
-        })
+    /// Why what was written will not leave, if it is known already.
+    pub(super) fn check_writes(&self) -> io::Result<()> {
+        let checked = self.net.with(|table| table.stream(self.key)?.flushed());
+        checked.map(|_flushed| ()).map_err(Fault::error)
     }
 
     /// Sends the end behind all that was written (half-close); reading goes on. Nothing may be

@@ -2,7 +2,8 @@
 //!
 //! A connection gives the bytes as they came ([`Connection::read`]) and takes owned bytes
 //! ([`Connection::write`]), which leave together at the end of the turn. Protocol crates use it
-//! through the traits they know: `futures-io` directly, hyper's and tokio's through adaptors.
+//! through the traits they know: `futures-io` directly, hyper's through `HyperIo` (feature `hyper`),
+//! tokio's through `TokioIo` (feature `tokio`).
 //!
 //! ```text
 //!   handle:  read, write, close ──▶ slot's state, listed
@@ -17,13 +18,22 @@ mod listening;
 mod table;
 mod connection;
 mod listener;
+mod copying;
 mod futures_io;
+#[cfg(feature = "hyper")]
+mod hyper;
+#[cfg(feature = "tokio")]
+mod tokio;
 #[cfg(test)]
 mod tests;
 
 pub use connection::Connection;
+#[cfg(feature = "hyper")]
+pub use hyper::{HyperIo, HyperTimer};
 pub use listener::Listener;
 pub use options::{ConnectOptions, ConnectionOptions, ListenOptions};
+#[cfg(feature = "tokio")]
+pub use tokio::TokioIo;
 
 pub use crate::runtime::ring::{Address, AddressError, Chunk, Outgoing, SocketBack, Sockets};
 

@@ -38,6 +38,7 @@ impl SlotKey {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are streams: a box would only cost")]
 enum State {
     Stream(Stream),
     Listening(Box<Listening>),

@@ -11,6 +11,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use super::affinity::{Cpu, CpuId, CpuList, spread};
+use super::ring::{SocketBack, Sockets};
 
 mod error;
 mod host;
@@ -53,13 +54,20 @@ pub struct Wanted {
     pub descriptors: u64,
     /// Memory one shard locks. Default [`MEMLOCK_PER_SHARD_BYTES`].
     pub memlock_per_shard_bytes: u64,
+    /// What sockets are to stand on. Default [`Sockets::Auto`].
+    pub sockets: Sockets,
 }
 
 impl Wanted {
     /// Asks for shards on `cpus`, and for the defaults of all else.
     #[must_use]
     pub fn new(cpus: ShardCpus) -> Self {
-        Self { cpus, descriptors: 64, memlock_per_shard_bytes: MEMLOCK_PER_SHARD_BYTES }
+        Self {
+            cpus,
+            descriptors: 64,
+            memlock_per_shard_bytes: MEMLOCK_PER_SHARD_BYTES,
+            sockets: Sockets::Auto,
+        }
     }
 }
 
@@ -112,6 +120,8 @@ pub struct HostFacts {
     pub kernel: String,
     /// What a trial ring said.
     pub ring: RingFacts,
+    /// What came of receiving on a ring as sockets do; else what is missing, and why.
+    pub net_ring: Result<(), String>,
     /// `kernel.io_uring_disabled`: 0 open, 1 privileged only, 2 closed; `None` before Linux 6.6.
     pub io_uring_disabled: Option<u8>,
     /// Whether a seccomp filter sits on the calling thread.
@@ -145,6 +155,10 @@ pub struct Report {
     pub descriptors: Option<u64>,
     /// The tightest quota on CPU time, if there is one.
     pub cpu_quota: Option<CpuQuota>,
+    /// What sockets stand on.
+    pub sockets: SocketBack,
+    /// Why they do not stand on a ring; `None` if they do.
+    pub no_ring: Option<String>,
 }
 
 impl Report {
@@ -173,19 +187,23 @@ impl fmt::Display for Report {
         writeln!(f, " of {} allowed", self.allowed)?;
         writeln!(f, "kernel: {}", self.kernel)?;
         writeln!(f, "memlock_bytes: {}", limit(self.memlock_bytes))?;
-        write!(f, "descriptors: {}", limit(self.descriptors))?;
+        writeln!(f, "descriptors: {}", limit(self.descriptors))?;
+        write!(f, "sockets: {}", self.sockets)?;
+        self.no_ring.iter().try_for_each(|reason| write!(f, " ({reason})"))?;
         self.warnings().iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
     }
 }
 
 /// Decides whether this host can run what is wanted, and on which CPUs.
 /// # Errors
-/// The first thing that stands in the way, in this order: io_uring, CPUs, memlock, descriptors.
+/// The first thing that stands in the way, in this order: io_uring, CPUs, memlock, descriptors,
+/// the ring of sockets.
 pub fn judge(facts: &HostFacts, wanted: &Wanted) -> Result<Report, HostError> {
     judge_ring(facts)?;
     let (shards, allowed) = judge_cpus(facts, &wanted.cpus)?;
     judge_memlock(facts, wanted, shards.len())?;
     judge_descriptors(facts, wanted, shards.len())?;
+    let (sockets, no_ring) = judge_sockets(facts, wanted.sockets)?;
     Ok(Report {
         kernel: facts.kernel.clone(),
         shards,
@@ -193,7 +211,23 @@ pub fn judge(facts: &HostFacts, wanted: &Wanted) -> Result<Report, HostError> {
         memlock_bytes: facts.memlock_bytes,
         descriptors: facts.descriptors,
         cpu_quota: facts.cpu_quota,
+        sockets,
+        no_ring,
     })
+}
+
+fn judge_sockets(
+    facts: &HostFacts,
+    wanted: Sockets,
+) -> Result<(SocketBack, Option<String>), HostError> {
+    let sockets =
+        wanted.choose(&facts.net_ring).map_err(|missing| HostError::NoSocketRing { missing })?;
+    let no_ring = match (sockets, &facts.net_ring) {
+        (SocketBack::Ring | SocketBack::Simulated, _) => None,
+        (SocketBack::Readiness, Ok(())) => Some("as asked for".to_owned()),
+        (SocketBack::Readiness, Err(missing)) => Some(format!("no {missing}")),
+    };
+    Ok((sockets, no_ring))
 }
 
 fn judge_ring(facts: &HostFacts) -> Result<(), HostError> {

@@ -317,6 +317,10 @@ pub(crate) fn shards(n_shards: usize) -> Builder {
     let mut builder = Builder::new();
     builder.quiet();
     builder.shards(n_shards);
+    // The tests of sockets run over both backs; see `.ci/run`.
+    if std::env::var_os("FOREBAY_TEST_SOCKETS").is_some_and(|wish| wish == "readiness") {
+        builder.sockets(forebay::Sockets::Readiness);
+    }
     builder
 }
 

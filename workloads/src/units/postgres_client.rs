@@ -16,10 +16,10 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use forebay::{Background, Connection, Time};
+use forebay::net::{ConnectOptions, Connection, TokioIo};
+use forebay::{Background, Time};
 use futures_lite::future::or;
 use tokio_postgres::NoTls;
-use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
 use super::error::StoreError;
 use super::postgres::Store;
@@ -106,7 +106,7 @@ impl Clients {
 
     async fn shake_hands(&self) -> Result<Link, StoreError> {
         let socket = self.open_socket().await?;
-        let raw = self.server.target.config.connect_raw(socket.compat(), NoTls).await;
+        let raw = self.server.target.config.connect_raw(socket, NoTls).await;
         let doing = "connecting";
         let (client, connection) = raw.map_err(|source| StoreError::Postgres { doing, source })?;
         let driver = forebay::spawn_background(async move {
@@ -117,13 +117,15 @@ impl Clients {
         Ok(Link { store, _driver: driver })
     }
 
-    async fn open_socket(&self) -> Result<Connection, StoreError> {
+    async fn open_socket(&self) -> Result<TokioIo, StoreError> {
         let mut refused = "no address".to_owned();
         let n_addresses = u32::try_from(self.server.addresses.len()).unwrap_or(u32::MAX).max(1);
+        // Half of the time for all of them, so that a handshake is left some.
+        let within = CONNECT_MAX / n_addresses / 2;
+        let options = ConnectOptions { within, ..ConnectOptions::default() };
         for address in &self.server.addresses {
-            // Half of the time for all of them, so that a handshake is left some.
-            match Connection::connect(*address, CONNECT_MAX / n_addresses / 2).await {
-                Ok(socket) => return Ok(socket),
+            match Connection::connect(&(*address).into(), options).await {
+                Ok(connection) => return Ok(TokioIo::new(connection)),
                 Err(error) => refused = error.to_string(),
             }
         }

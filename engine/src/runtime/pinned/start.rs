@@ -25,7 +25,7 @@ use crate::runtime::guard::contain;
 use crate::runtime::half::Half;
 use crate::runtime::hosted::Hosted;
 use crate::runtime::lane::Parcel;
-use crate::runtime::ring::{self, Ring};
+use crate::runtime::ring::{self, Ring, SocketBack};
 use crate::runtime::shared::{Control, Outside};
 
 /// The look makes the preempt timer needless; a short one is what sends glommio to sleep wrongly.
@@ -77,6 +77,7 @@ pub(crate) struct ShardSpec {
     pub(crate) idle: IdlePolicy,
     pub(crate) preempt: Option<Duration>,
     pub(crate) wait_cap: Option<Duration>,
+    pub(crate) sockets: SocketBack,
     pub(crate) limits: Limits,
     pub(crate) hash_seed: u64,
     pub(crate) clock: Clock,
@@ -133,7 +134,8 @@ async fn live(
     host: impl FnOnce(Rc<Core>, Box<dyn Ring>) -> Rc<dyn Hosted>,
     failed: impl FnOnce(StartError),
 ) {
-    let ShardSpec { id, idle, wait_cap, limits, hash_seed, clock, outsides, ends, .. } = spec;
+    let ShardSpec { id, idle, wait_cap, sockets, limits, hash_seed, clock, outsides, ends, .. } =
+        spec;
     // The first park in a process registers for membarrier and may take milliseconds: do it now.
     Timer::new(Duration::from_micros(100)).await;
     let connecting = connect(ends);
@@ -147,7 +149,7 @@ async fn live(
         return;
     };
     // On this thread, which alone may enter it.
-    let (ring, signal) = match open_ring(&limits) {
+    let (ring, signal) = match open_ring(sockets, &limits) {
         Ok(opened) => opened,
         Err(source) => {
             failed(StartError::Sockets { shard: id, source });
@@ -184,8 +186,8 @@ async fn live(
     contain(|| drop(cancelled));
 }
 
-fn open_ring(limits: &Limits) -> io::Result<(Box<dyn Ring>, Signal)> {
-    let ring = ring::open(ring::SocketBack::Ring, limits)?;
+fn open_ring(sockets: SocketBack, limits: &Limits) -> io::Result<(Box<dyn Ring>, Signal)> {
+    let ring = ring::open(sockets, limits)?;
     let signal = Signal::of(&*ring)?;
     Ok((ring, signal))
 }

@@ -91,6 +91,11 @@ pub enum HostError {
         /// What is open already, what the shards open and what was asked for beyond that.
         need: u64,
     },
+    /// Sockets were to stand on a ring, and the kernel lacks what that needs.
+    NoSocketRing {
+        /// What it lacks, and what it said.
+        missing: String,
+    },
 }
 
 impl fmt::Display for HostError {
@@ -147,6 +152,14 @@ impl fmt::Display for HostError {
                     f,
                     "descriptors are limited to {have} and {need} are needed: `ulimit -n {need}`, \
                      or LimitNOFILE={need} in the service's unit, or `docker run --ulimit nofile={need}`"
+                )
+            }
+            Self::NoSocketRing { missing } => {
+                write!(
+                    f,
+                    "a ring for sockets was asked for, and this kernel has no {missing}: run Linux \
+                     6.1 or newer, or leave the choice to the engine (`Sockets::Auto`), which takes \
+                     readiness here"
                 )
             }
         }

@@ -11,6 +11,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::super::affinity::{Cpu, current_thread_cores};
+use super::super::ring;
 use super::{CpuQuota, HostFacts, RingFacts};
 
 /// All operations that glommio 0.9 asks the kernel for when its first reactor is made (its
@@ -54,6 +55,7 @@ pub fn gather() -> HostFacts {
     HostFacts {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         ring: try_ring(),
+        net_ring: ring::try_ring(),
         io_uring_disabled: read("/proc/sys/kernel/io_uring_disabled").trim().parse().ok(),
         seccomp_filtered: seccomp_filtered(&status),
         cpus: cpus(),

@@ -8,6 +8,7 @@ fn good_host() -> HostFacts {
     HostFacts {
         kernel: "6.1.0-18-amd64".to_owned(),
         ring: RingFacts::Works { missing: vec![] },
+        net_ring: Ok(()),
         io_uring_disabled: Some(0),
         seccomp_filtered: false,
         cpus: Ok((0..4).map(cpu).collect()),
@@ -188,6 +189,7 @@ fn every_error_is_one_lowercase_line_with_a_remedy() {
         (HostError::NoShards, "at least one cpu"),
         (HostError::CpusUnreadable { what: "x: gone".to_owned() }, "mount /sys"),
         (HostError::TooFewDescriptors { have: 1, need: 70 }, "ulimit -n 70`"),
+        (HostError::NoSocketRing { missing: "x: gone".to_owned() }, "run Linux 6.1"),
     ];
     for (error, remedy) in errors {
         let line = error.to_string();
@@ -210,6 +212,46 @@ fn a_release_gives_its_first_two_numbers() {
 fn the_report_prints_one_fact_a_line() {
     let report = judge(&good_host(), &count(2)).unwrap();
     let wanted = "shards: 2 on cpus 0 1 of 0-3 allowed\nkernel: 6.1.0-18-amd64\n\
-                  memlock_bytes: 8388608\ndescriptors: 1024";
+                  memlock_bytes: 8388608\ndescriptors: 1024\nsockets: ring";
     assert_eq!(report.to_string(), wanted);
+}
+
+#[test]
+fn sockets_stand_on_what_the_kernel_has_and_the_report_says_why() {
+    let check = |sockets, net_ring: Result<(), &str>, wanted: Result<(SocketBack, &str), &str>| {
+        let mut facts = good_host();
+        facts.net_ring = net_ring.map_err(str::to_owned);
+        let found = judge(&facts, &Wanted { sockets, ..count(2) });
+        match wanted {
+            Ok((back, line)) => {
+                let report = found.unwrap();
+                assert_eq!(report.sockets, back, "{sockets:?}");
+                assert_eq!(report.to_string().lines().last(), Some(line), "{sockets:?}");
+            }
+            Err(missing) => {
+                let missing = missing.to_owned();
+                assert_eq!(found, Err(HostError::NoSocketRing { missing }), "{sockets:?}");
+            }
+        }
+    };
+    let none = Err("multishot receive");
+    check(Sockets::Auto, Ok(()), Ok((SocketBack::Ring, "sockets: ring")));
+    check(Sockets::Ring, Ok(()), Ok((SocketBack::Ring, "sockets: ring")));
+    let asked = "sockets: readiness (as asked for)";
+    check(Sockets::Readiness, Ok(()), Ok((SocketBack::Readiness, asked)));
+    let lacking = "sockets: readiness (no multishot receive)";
+    check(Sockets::Auto, none, Ok((SocketBack::Readiness, lacking)));
+    check(Sockets::Readiness, none, Ok((SocketBack::Readiness, lacking)));
+    check(Sockets::Ring, none, Err("multishot receive"));
+}
+
+#[test]
+fn without_io_uring_no_back_of_sockets_helps() {
+    for sockets in [Sockets::Auto, Sockets::Readiness] {
+        let mut facts = good_host();
+        facts.ring = RingFacts::Failed { call: "io_uring_setup", errno: errno::EPERM };
+        facts.net_ring = Err("a ring".to_owned());
+        let refused = judge(&facts, &Wanted { sockets, ..count(2) }).unwrap_err();
+        assert!(matches!(refused, HostError::IoUringBlocked { .. }), "{refused}");
+    }
 }

@@ -5,6 +5,7 @@ use std::io;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+use super::readiness::Readiness;
 use super::uring::Uring;
 use super::{Completion, Kind, Op, Outcome, Pool, Ring, Socket, Token};
 use crate::limits::Limits;
@@ -19,6 +20,17 @@ pub enum Sockets {
     Ring,
     /// Readiness (`epoll`), as on kernels before Linux 6.1.
     Readiness,
+}
+
+impl Sockets {
+    /// Decides by what came of trying the ring; an error is what the ring lacks.
+    pub(crate) fn choose(self, ring: &Result<(), String>) -> Result<SocketBack, String> {
+        match (self, ring) {
+            (Self::Auto | Self::Ring, Ok(())) => Ok(SocketBack::Ring),
+            (Self::Auto, Err(_)) | (Self::Readiness, _) => Ok(SocketBack::Readiness),
+            (Self::Ring, Err(missing)) => Err(missing.clone()),
+        }
+    }
 }
 
 /// Which back an engine's sockets stand on.
@@ -47,7 +59,8 @@ pub(crate) fn open(back: SocketBack, limits: &Limits) -> io::Result<Box<dyn Ring
     let pool = Pool::new(limits.net_buffer_bytes, usize::from(limits.net_buffers));
     match back {
         SocketBack::Ring => Ok(Box::new(Uring::new(limits.net_buffers, &pool)?)),
-        SocketBack::Readiness | SocketBack::Simulated => Err(io::ErrorKind::Unsupported.into()),
+        SocketBack::Readiness => Ok(Box::new(Readiness::new(limits.net_buffers, &pool)?)),
+        SocketBack::Simulated => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
@@ -57,7 +70,7 @@ pub(crate) fn try_ring() -> Result<(), String> {
     let pool = Pool::new(8, 0);
     let ring = Uring::new(BUFFERS, &pool);
     let mut ring = ring.map_err(|error| {
-        format!("a ring with deferred completions and provided buffers (Linux 6.1): {error}")
+        format!("ring with deferred completions and provided buffers (Linux 6.1): {error}")
     })?;
     match receive_one(&mut ring) {
         Ok(Completion { more: true, outcome: Outcome::Received(Ok(chunk)), .. })
@@ -74,9 +87,9 @@ fn receive_one(ring: &mut Uring) -> io::Result<Completion> {
     let (here, there) =
         socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::io::write(there, b"?")?;
-    let here = Socket::Kernel(here);
+    let here = Socket::of(here);
     ring.push(Token::new(1 << 32, Kind::Receive), &here, Op::Receive);
-    ring.enter();
+    ring.try_enter()?;
     let mut completions = Vec::new();
     // The byte, and the end of the stream with the last word of the operation.
     ring.reap(2, &mut completions);
@@ -84,5 +97,23 @@ fn receive_one(ring: &mut Uring) -> io::Result<Completion> {
         Err(io::ErrorKind::WouldBlock.into())
     } else {
         Ok(completions.swap_remove(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_back_is_what_was_wished_for_as_far_as_the_kernel_has_it() {
+        let missing = "multishot receive".to_owned();
+        for (wish, with_ring, without) in [
+            (Sockets::Auto, SocketBack::Ring, Ok(SocketBack::Readiness)),
+            (Sockets::Ring, SocketBack::Ring, Err(missing.clone())),
+            (Sockets::Readiness, SocketBack::Readiness, Ok(SocketBack::Readiness)),
+        ] {
+            assert_eq!(wish.choose(&Ok(())), Ok(with_ring), "{wish:?}");
+            assert_eq!(wish.choose(&Err(missing.clone())), without, "{wish:?}");
+        }
     }
 }

@@ -20,13 +20,17 @@ mod back;
 mod socket;
 mod buffers;
 mod uring;
+mod readiness;
 mod simulated;
 #[cfg(test)]
 pub(crate) mod scripted;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 pub use address::{Address, AddressError};
 pub use back::{SocketBack, Sockets};
@@ -91,14 +95,15 @@ impl Token {
 
     /// Where things of this socket stand in a table: unique among those that are open.
     fn slot(self) -> usize {
-        (self.0 & (Self::SLOTS as u64 - 1)) as usize
+        usize::try_from(self.0 & (Self::SLOTS as u64 - 1)).expect("24 bits")
     }
 }
 
 /// An open socket of a ring. It must stay open until its operations have completed.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    Kernel(OwnedFd),
+    /// Shared with a back that makes calls on it later, while something is under way.
+    Kernel(Rc<OwnedFd>),
     /// By its number in the simulation or the script.
     Simulated(u32),
 }
@@ -152,9 +157,6 @@ pub(crate) struct Completion {
 
 /// What a shard's sockets stand on. All of it belongs to the shard's own thread.
 pub(crate) trait Ring: fmt::Debug {
-    /// Which back this is.
-    fn back(&self) -> SocketBack;
-
     /// Opens a socket that listens.
     fn listen(&mut self, spec: &ListenSpec) -> io::Result<Socket>;
 
@@ -164,7 +166,8 @@ pub(crate) trait Ring: fmt::Debug {
     /// Opens a socket to connect to `to`, from the address `from` where one is given.
     fn open(&mut self, to: &Address, from: Option<std::net::IpAddr>) -> io::Result<Socket>;
 
-    /// Queues an operation; it begins with the next `enter`.
+    /// Queues an operation; it begins with the next `enter`. All operations of a socket carry the
+    /// same key, and no other socket of this ring ever does.
     fn push(&mut self, token: Token, socket: &Socket, op: Op);
 
     /// Whether `enter` has something to do: operations queued, completions held back.
@@ -199,7 +202,9 @@ pub(crate) trait Ring: fmt::Debug {
     /// The shard is awake: no signals.
     fn disarm(&mut self);
 
-    /// What becomes readable when a completion comes while armed.
+    /// What becomes readable when a completion comes while armed. It is quiet once disarmed; what
+    /// it says until the next `arm` means nothing (readiness goes on signalling). It may also become
+    /// readable for nothing, as when bytes come in that nobody receives.
     fn signal(&self) -> Option<BorrowedFd<'_>>;
 }
 
@@ -208,20 +213,4 @@ pub(crate) trait Ring: fmt::Debug {
 pub(crate) enum End {
     Here,
     There,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_gives_back_what_it_was_made_of() {
-        for kind in KINDS {
-            for key in [1 << 32, (7 << 32) | 5, (u64::from(u32::MAX) << 32) | 0x00ff_ffff] {
-                let token = Token::from_bits(Token::new(key, kind).bits());
-                assert_eq!((token.key(), token.kind()), (key, kind));
-                assert_eq!(token.slot() as u64, key & 0x00ff_ffff);
-            }
-        }
-    }
 }

@@ -19,7 +19,7 @@ use std::rc::Rc;
 
 use super::{
     Address, Chunk, Completion, End, Kind, ListenSpec, Op, Outcome, Outgoing, Pool, Ring, Side,
-    Socket, SocketBack, Token,
+    Socket, Token,
 };
 
 /// Larger than what a test lets be received at once.
@@ -199,10 +199,6 @@ impl ScriptedRing {
 }
 
 impl Ring for ScriptedRing {
-    fn back(&self) -> SocketBack {
-        SocketBack::Simulated
-    }
-
     fn listen(&mut self, _spec: &ListenSpec) -> io::Result<Socket> {
         self.open_socket()
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
@@ -37,7 +38,7 @@ pub(super) fn listening(spec: &ListenSpec) -> io::Result<Socket> {
     }
     bind(&socket, &spec.address.to_kernel()?)?;
     listen(&socket, i32::try_from(spec.backlog).unwrap_or(i32::MAX))?;
-    Ok(Socket::Kernel(socket))
+    Ok(Socket::of(socket))
 }
 
 /// Takes over a socket that listens; only the flags that a ring needs are set on it.
@@ -49,7 +50,7 @@ pub(super) fn adopted(descriptor: OwnedFd) -> io::Result<Socket> {
     if Address::from_kernel(getsockname(&descriptor)?).is_ok_and(|a| matches!(a, Address::Tcp(_))) {
         sockopt::set_tcp_nodelay(&descriptor, true)?;
     }
-    Ok(Socket::Kernel(descriptor))
+    Ok(Socket::of(descriptor))
 }
 
 pub(super) fn connecting(to: &Address, from: Option<IpAddr>) -> io::Result<Socket> {
@@ -62,7 +63,7 @@ pub(super) fn connecting(to: &Address, from: Option<IpAddr>) -> io::Result<Socke
         sockopt::set_socket_reuseaddr(&socket, true)?;
         bind(&socket, &SocketAddr::new(from, 0))?;
     }
-    Ok(Socket::Kernel(socket))
+    Ok(Socket::of(socket))
 }
 
 fn stream(address: &Address) -> io::Result<OwnedFd> {
@@ -92,8 +93,12 @@ pub(super) fn name(socket: &Socket, end: End) -> io::Result<Address> {
 }
 
 impl Socket {
+    pub(super) fn of(descriptor: OwnedFd) -> Self {
+        Self::Kernel(Rc::new(descriptor))
+    }
+
     /// The descriptor; a kernel back is given no other sockets than its own.
-    pub(super) fn kernel(&self) -> &OwnedFd {
+    pub(super) fn kernel(&self) -> &Rc<OwnedFd> {
         match self {
             Self::Kernel(descriptor) => descriptor,
             Self::Simulated(number) => panic!("socket {number} is simulated"),

@@ -29,7 +29,7 @@ use rustix::net::addr::SocketAddrArg;
 use super::buffers::BufferRing;
 use super::{
     Address, Chunk, Completion, End, Kind, ListenSpec, Op, Outcome, Outgoing, Pool, Ring, Side,
-    Socket, SocketBack, Token, socket,
+    Socket, Token, socket,
 };
 use crate::limits::{NET_CQ_ENTRIES, NET_SQ_ENTRIES};
 
@@ -137,11 +137,22 @@ impl Uring {
     }
 
     /// One system call: submits, and runs some of the deferred completions if there are any.
-    fn call(&self) {
+    fn call(&self) -> io::Result<()> {
         match self.ring.0.submitter().submit() {
-            Ok(_) => {}
-            Err(error) if is_transient(&error) => {}
-            Err(error) => panic!("io_uring_enter of the net ring: {error}"),
+            Err(error) if !is_transient(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins what was pushed. An error is for the trial before a start: the kernel does not let
+    /// this process enter.
+    pub(super) fn try_enter(&mut self) -> io::Result<()> {
+        loop {
+            self.fill();
+            self.call()?;
+            if self.waiting.is_empty() {
+                return Ok(());
+            }
         }
     }
 
@@ -163,7 +174,7 @@ impl Uring {
         let outcome = match token.kind() {
             Kind::Accept => Outcome::Accepted(result.map(|_| {
                 // SAFETY: a successful accept gives a new descriptor that nobody else knows of.
-                Socket::Kernel(unsafe { OwnedFd::from_raw_fd(entry.result()) })
+                Socket::of(unsafe { OwnedFd::from_raw_fd(entry.result()) })
             })),
             Kind::Connect => {
                 self.connects.retain(|(slot, _)| *slot != token.slot());
@@ -197,6 +208,11 @@ fn connect_entry(fd: types::Fd, address: &SocketAddrAny) -> squeue::Entry {
     }
 }
 
+/// It was let in when the ring was tried.
+fn refused(error: &io::Error) -> ! {
+    panic!("io_uring_enter of the net ring: {error}")
+}
+
 /// Signals interrupt, a full completion queue is drained by the next reap.
 fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -206,10 +222,6 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 impl Ring for Uring {
-    fn back(&self) -> SocketBack {
-        SocketBack::Ring
-    }
-
     fn listen(&mut self, spec: &ListenSpec) -> io::Result<Socket> {
         socket::listening(spec)
     }
@@ -234,13 +246,7 @@ impl Ring for Uring {
     }
 
     fn enter(&mut self) {
-        loop {
-            self.fill();
-            self.call();
-            if self.waiting.is_empty() {
-                return;
-            }
-        }
+        self.try_enter().unwrap_or_else(|error| refused(&error));
     }
 
     fn reap(&mut self, max: usize, into: &mut Vec<Completion>) {
@@ -276,7 +282,7 @@ impl Ring for Uring {
         // of them is only a hint: the kernel queues first and raises it then, and when this thread
         // enters in between it stays up with nothing behind it.
         if self.ring.0.completion().is_empty() && self.is_held_back() {
-            self.call();
+            self.call().unwrap_or_else(|error| refused(&error));
         }
         !self.ring.0.completion().is_empty()
     }

@@ -29,9 +29,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 pub(crate) use self::network::Network;
-use super::{
-    Address, Completion, End, ListenSpec, Op, Pool, Ring, Side, Socket, SocketBack, Token,
-};
+use super::{Address, Completion, End, ListenSpec, Op, Pool, Ring, Side, Socket, Token};
 use crate::limits::Limits;
 use crate::runtime::ShardId;
 use crate::runtime::simulated::World;
@@ -91,10 +89,6 @@ impl SimulatedRing {
 }
 
 impl Ring for SimulatedRing {
-    fn back(&self) -> SocketBack {
-        SocketBack::Simulated
-    }
-
     fn listen(&mut self, spec: &ListenSpec) -> io::Result<Socket> {
         self.network().listen(self.shard.index(), spec).map(Socket::Simulated)
     }

@@ -11,8 +11,8 @@ use super::super::super::{
 };
 use super::super::{NetChance, SimulatedRing};
 use crate::limits::Limits;
+use crate::runtime::ShardId;
 use crate::runtime::simulated::World;
-use crate::runtime::{ShardId, Time};
 
 pub(super) const SERVER: usize = 0;
 pub(super) const CLIENT: usize = 1;
