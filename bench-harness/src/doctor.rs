@@ -49,11 +49,16 @@ pub enum Grade {
     Refused,
 }
 
-/// Judges a host.
-pub fn examine(environment: &Environment, finding: &EngineFinding) -> Report {
+/// Judges a host. `counting` says whether the system calls of another process can be counted.
+pub fn examine(
+    environment: &Environment,
+    finding: &EngineFinding,
+    counting: Result<(), String>,
+) -> Report {
     let mut findings = vec![engine(finding), io_uring_sysctl(environment)];
     findings.extend(sockets(finding));
     findings.extend(facts(environment));
+    findings.push(system_calls(counting));
     findings.extend(environment.preflight.warnings.iter().map(|warning| Finding {
         subject: "timings",
         grade: Grade::Warning,
@@ -147,6 +152,15 @@ fn io_uring_sysctl(environment: &Environment) -> Finding {
     Finding { subject: "io_uring", grade, detail, remedy: remedy.to_owned() }
 }
 
+/// Counting is for reading only: a server is measured as well without it.
+fn system_calls(counting: Result<(), String>) -> Finding {
+    let detail = match counting {
+        Ok(()) => "of a server can be counted".to_owned(),
+        Err(reason) => format!("of a server are not counted: {reason}"),
+    };
+    Finding { subject: "calls", grade: Grade::Ok, detail, remedy: String::new() }
+}
+
 /// The facts that need no judgement.
 fn facts(environment: &Environment) -> Vec<Finding> {
     let Environment { cpu, system, cgroup, limits, build, .. } = environment;
@@ -194,7 +208,7 @@ mod tests {
     #[test]
     fn sockets_without_a_ring_are_a_warning_with_the_reason() {
         let check = |finding, line: &str| {
-            let report = examine(&environment(), &finding);
+            let report = examine(&environment(), &finding, Ok(()));
             assert_eq!(report.exit_code(), 0);
             assert!(report.to_text().contains(line), "{}", report.to_text());
         };
@@ -203,13 +217,13 @@ mod tests {
             usable("readiness", Some("no multishot receive")),
             "warning  sockets     readiness (no multishot receive): each",
         );
-        let report = examine(&environment(), &EngineFinding::NotProbed);
+        let report = examine(&environment(), &EngineFinding::NotProbed, Ok(()));
         assert!(!report.to_text().contains("sockets"), "nobody has asked");
     }
 
     #[test]
     fn a_host_that_runs_the_engine_gets_exit_0() {
-        let report = examine(&environment(), &usable("ring", None));
+        let report = examine(&environment(), &usable("ring", None), Ok(()));
         assert_eq!(report.exit_code(), 0);
         assert!(report.to_text().ends_with("this host can run the engine\n"));
     }
@@ -220,7 +234,7 @@ mod tests {
             error: "memlock limit 65536 is too low".to_owned(),
             remedy: "ulimit -l unlimited".to_owned(),
         };
-        let report = examine(&environment(), &finding);
+        let report = examine(&environment(), &finding, Ok(()));
         assert_eq!(report.exit_code(), 10);
         assert!(report.to_text().contains("remedy: ulimit -l unlimited"));
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
@@ -232,7 +246,7 @@ mod tests {
     fn a_forbidden_io_uring_is_named_even_before_the_engine_is_asked() {
         let mut environment = environment();
         environment.io_uring.disabled_sysctl = 2.into();
-        let report = examine(&environment, &EngineFinding::NotProbed);
+        let report = examine(&environment, &EngineFinding::NotProbed, Ok(()));
         assert_eq!(report.exit_code(), 10);
         assert!(report.to_text().contains("sysctl kernel.io_uring_disabled=0"));
     }
@@ -241,7 +255,7 @@ mod tests {
     fn a_noisy_host_is_a_warning_and_no_refusal() {
         let mut environment = environment();
         environment.preflight.warnings.push("load is 9 on 2 CPUs: others are at work".to_owned());
-        let report = examine(&environment, &usable("ring", None));
+        let report = examine(&environment, &usable("ring", None), Ok(()));
         assert_eq!(report.exit_code(), 0);
         assert!(report.to_text().contains("warning  timings     load is 9"));
     }

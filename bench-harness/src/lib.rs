@@ -2,9 +2,9 @@
 //!
 //! In reading order: the command line (`cli`), what is asked (`workload_file`), what is answered
 //! (`dump`, `stats`), what people read of it (`compare`, `table`, `text`), what runs when (`run`, in
-//! the parent), how a cell runs in its child (`subject`, `peers`), how load is made and counted
-//! (`load`, `cost`, `extras`, `alloc_count`, `process`), what the host is like (`environment`,
-//! `canary`, `doctor`).
+//! the parent), how a cell runs in its child (`subject`, `echo`, `peers`) and what serves in a process of
+//! its own (`server`), how load is made and counted (`load`, `cost`, `extras`, `alloc_count`,
+//! `process`, `cpus`), what the host is like (`environment`, `canary`, `doctor`).
 
 pub mod cli;
 pub mod exit;
@@ -20,6 +20,8 @@ pub mod text;
 pub mod run;
 
 pub mod subject;
+mod echo;
+pub mod server;
 #[cfg(feature = "peers")]
 pub mod peers;
 
@@ -29,6 +31,7 @@ pub mod cost;
 pub mod extras;
 pub mod alloc_count;
 pub mod process;
+pub mod cpus;
 
 pub mod environment;
 pub mod canary;

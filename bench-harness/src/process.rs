@@ -1,5 +1,6 @@
 //! Time, CPU time and memory of the calling process, from the kernel.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time, user and system, all threads of this process, so far.
@@ -34,13 +35,33 @@ fn clock_ns(clock: ClockId) -> u64 {
 pub fn max_rss_bytes() -> Result<u64, String> {
     let status = std::fs::read_to_string("/proc/self/status")
         .map_err(|error| format!("/proc/self/status: {error}"))?;
-    parse_vm_hwm(&status).ok_or_else(|| "/proc/self/status has no VmHWM line".to_owned())
+    status_bytes(&status, "VmHWM:").ok_or_else(|| "/proc/self/status has no VmHWM line".to_owned())
 }
 
-fn parse_vm_hwm(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// The value of a line of `/proc/<pid>/status` that counts kibibytes.
+pub(crate) fn status_bytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// Raises this process's own bound on open files, if `needed` are more than it allows.
+///
+/// # Errors
+/// The reason with its remedy, when the host's bound is lower.
+pub fn allow_open_files(needed: u64) -> Result<(), String> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    if let Some(most) = limit.maximum.filter(|most| *most < needed) {
+        return Err(format!(
+            "{needed} open files are needed and {most} allowed; raise `ulimit -Hn`"
+        ));
+    }
+    let raised = Rlimit { current: Some(needed), maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised)
+        .map_err(|error| format!("{needed} open files are needed: {error}; raise `ulimit -n`"))
 }
 
 #[cfg(test)]
@@ -59,8 +80,8 @@ mod tests {
 
     #[test]
     fn the_high_water_mark_is_read_in_bytes() {
-        assert_eq!(parse_vm_hwm("Name:\tx\nVmHWM:\t    1234 kB\n"), Some(1_263_616));
-        assert_eq!(parse_vm_hwm("Name:\tx\n"), None);
+        assert_eq!(status_bytes("Name:\tx\nVmHWM:\t    1234 kB\n", "VmHWM:"), Some(1_263_616));
+        assert_eq!(status_bytes("Name:\tx\n", "VmHWM:"), None);
         assert!(max_rss_bytes().unwrap() > 0);
     }
 }

@@ -18,6 +18,24 @@ const TABLE: &[(&str, &[&str])] = &[
     ("deep", &["W004:1:128 -"]),
     ("duplicate-key", &["W005:5:3 /seed", "W005:8:45 /stages/lookup/items_max"]),
     ("duplicate-phase", &["W021:10:15 /phases/1/name"]),
+    ("echo-field", &["W012:6:70 /workload/echo/protocol/bytes/mesage_bytes"]),
+    ("echo-peer", &["W021:10:13 /peers/0"]),
+    ("echo-pipeline", &["W021:8:91 /phases/0/arrival/each_connection/in_flight"]),
+    (
+        "echo-think-time",
+        &[
+            "W021:8:82 /phases/0/arrival/closed/in_flight",
+            "W021:8:106 /phases/0/arrival/closed/think_time_ns",
+        ],
+    ),
+    (
+        "echo-values",
+        &[
+            "W021:6:42 /workload/echo/connections",
+            "W021:6:87 /workload/echo/protocol/bytes/message_bytes",
+            "W021:6:106 /workload/echo/busy_us",
+        ],
+    ),
     ("empty", &["W004:0:0 -"]),
     ("floor-negative", &["W021:16:56 /compare/floors_percent/throughput_per_s"]),
     ("fraction", &["W011:7:40 /stages/lookup/items_max"]),
@@ -56,12 +74,13 @@ const TABLE: &[(&str, &[&str])] = &[
     ("name-differs", &["W021:3:11 /name"]),
     ("nan", &["W004:15:72 -"]),
     ("negative", &["W011:7:40 /stages/lookup/items_max"]),
+    ("no-connections", &["W021:10:55 /phases/1/arrival"]),
     ("no-phases", &["W021:8:13 /phases", "W021:12:22 /slo/0/phase"]),
     ("not-an-object", &["W011:1:1 "]),
     ("not-built-arrival", &["W014:10:57 /phases/1/arrival/bursty"]),
     ("not-built-peer", &["W014:13:13 /peers/0"]),
     ("not-built-stage-field", &["W014:7:27 /stages/lookup/rate_per_s"]),
-    ("not-built-workload", &["W014:6:17 /workload/echo"]),
+    ("not-built-workload", &["W014:6:17 /workload/cacheproxy"]),
     ("not-utf8", &["W003:2:12 -"]),
     ("only-warmup", &["W021:10:33 /phases/1/role", "W021:15:22 /slo/0/phase"]),
     ("peer-twice", &["W021:13:22 /peers/1"]),
@@ -74,6 +93,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("slo-limits", &["W021:15:11 /slo/0"]),
     ("slo-metric", &["W021:15:42 /slo/0/metric"]),
     ("slo-phase", &["W021:15:22 /slo/0/phase"]),
+    ("sockets-word", &["W013:5:39 /engine/sockets"]),
     ("trailing-garbage", &["W004:18:1 -"]),
     ("truncated", &["W004:6:71 -"]),
     ("two-arrivals", &["W011:10:55 /phases/1/arrival"]),
@@ -218,7 +238,7 @@ fn every_shipped_file_is_right_and_survives_being_resolved() {
         assert_eq!(again.resolved, workload.resolved);
         assert_eq!(again.digest, workload.digest);
     }
-    assert!(files >= 8, "{files} files");
+    assert!(files >= 14, "{files} files");
 }
 
 #[test]

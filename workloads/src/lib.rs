@@ -4,3 +4,4 @@
 //! another.
 
 pub mod units;
+pub mod echo;

@@ -1,13 +1,14 @@
 //! The command line: what can be asked, and who answers.
 //!
 //! stdout carries the asked format and nothing else; progress, warnings and paths go to stderr.
-//! `ab`, `report`, `serve`, `completions` and `man` stand in the contract and are not built yet.
+//! `ab`, `report`, `completions` and `man` stand in the contract and are not built yet.
 
 mod output;
 mod run;
 mod compare;
 mod validate;
 mod list;
+mod serve;
 
 use std::path::PathBuf;
 
@@ -19,7 +20,7 @@ use crate::environment::{HostFiles, capture};
 use crate::exit::Exit;
 use crate::run::serve_cell;
 use crate::workload_file::Override;
-use crate::{doctor, schema, subject};
+use crate::{doctor, schema, server, subject};
 
 use output::Sink;
 
@@ -51,6 +52,10 @@ enum Command {
     Run(RunArgs),
     /// Compares two dumps: a verdict for each cell and metric.
     Compare(CompareArgs),
+    /// Starts the service of a workload file alone, until SIGTERM or SIGINT.
+    ///
+    /// Prints `ready HOST:PORT` or `ready unix:PATH` on stdout once it accepts connections.
+    Serve(ServeArgs),
     /// Tells everything that is wrong with workload files or dumps.
     Validate(ValidateArgs),
     /// Lists workload files and what they come to.
@@ -65,6 +70,9 @@ enum Command {
     /// Runs one repetition; the parent's hand in a fresh process.
     #[command(hide = true)]
     Cell,
+    /// Serves the clients of one repetition; their hand in a process of its own.
+    #[command(hide = true)]
+    Server,
 }
 
 /// Arguments of `run`.
@@ -140,6 +148,22 @@ enum CompareFormat {
     Markdown,
 }
 
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// A workload file whose workload is a service.
+    file: PathBuf,
+    /// Where it listens: HOST:PORT or unix:PATH [default: a free port of 127.0.0.1].
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Where its admin pages listen, for a service that has some.
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<String>,
+    /// Sets any field of the file by its path, such as engine.shards=2.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    overrides: Vec<Override>,
+}
+
 /// Arguments of `validate`.
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
@@ -194,6 +218,7 @@ pub fn main() -> Exit {
     let done = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Serve(args) => serve::serve(&args),
         Command::Validate(args) => validate::validate(&args),
         Command::List(args) => list::list(&args),
         Command::Doctor(args) => doctor(&args),
@@ -201,6 +226,8 @@ pub fn main() -> Exit {
         Command::Cell => {
             serve_cell(std::io::stdin().lock(), std::io::stdout().lock()).map(|()| Exit::Ok)
         }
+        Command::Server => server::serve_client(std::io::stdin().lock(), std::io::stdout().lock())
+            .map(|()| Exit::Ok),
     };
     done.unwrap_or_else(|error| {
         output::complain(&format!("error: {error}"));
@@ -212,7 +239,7 @@ fn doctor(args: &DoctorArgs) -> std::io::Result<Exit> {
     let finding = subject::preflight();
     // The idle policy belongs to a workload file; here there is none.
     let environment = capture(&HostFiles::real(), &finding, "none");
-    let report = doctor::examine(&environment, &finding);
+    let report = doctor::examine(&environment, &finding, server::can_count_calls());
     let text = match args.format {
         TextFormat::Text => report.to_text(),
         TextFormat::Json => report.to_json(),

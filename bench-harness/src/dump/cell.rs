@@ -86,6 +86,9 @@ record! {
         pub throughput_per_s: Finite,
         /// Requests completed within the deadline, per second; absent where there is none.
         pub goodput_per_s: Finite,
+        /// How the subject reaches its sockets: `ring`, `readiness`, or what a peer uses; absent
+        /// where it serves none.
+        pub sockets: String,
     }
 }
 

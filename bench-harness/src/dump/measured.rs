@@ -230,7 +230,8 @@ pub(crate) fn record_schema(plain: &[(&str, Schema)], measured: &[(&str, Schema)
             json_schema!({ "type": "string" }).to_value(),
         );
     }
-    let required: Vec<&str> = plain.iter().chain(measured).map(|(name, _)| *name).collect();
+    // As a reader has it: a dump from before a measured field was added fits.
+    let required: Vec<&str> = plain.iter().map(|(name, _)| *name).collect();
     json_schema!({ "type": "object", "properties": properties, "required": required })
 }
 

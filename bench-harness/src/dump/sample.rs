@@ -125,6 +125,7 @@ fn repetition(index: u32) -> Repetition {
         per_op,
         shards: vec![shard(0, 50_120), shard(1, 49_880 + 5 * wobble)],
         memory: Memory { max_rss_bytes: 18_874_368.into() },
+        sockets: Measured::absent("the service has no sockets"),
         generator_in_subject: true,
         extra: BTreeMap::from([(
             "settle_ns".to_owned(),

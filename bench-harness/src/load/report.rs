@@ -52,6 +52,7 @@ impl Recorder {
             } else {
                 Measured::absent("the phase has no deadline_ms")
             },
+            sockets: Measured::absent("the service has no sockets"),
         }
     }
 

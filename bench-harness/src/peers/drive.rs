@@ -90,7 +90,10 @@ pub(super) async fn run<S: Service>(
     };
     let think_time_ns = match phase.arrival {
         Arrival::Closed { think_time_ns, .. } => think_time_ns,
-        Arrival::Constant { .. } | Arrival::Poisson { .. } | Arrival::None => 0,
+        Arrival::EachConnection { .. }
+        | Arrival::Constant { .. }
+        | Arrival::Poisson { .. }
+        | Arrival::None => 0,
     };
     let drive = Arc::new(Drive {
         service: Arc::clone(service),
@@ -106,7 +109,8 @@ pub(super) async fn run<S: Service>(
         Arrival::Constant { .. } | Arrival::Poisson { .. } => {
             start_schedule(&drive, phase, workers)?;
         }
-        Arrival::None => match phase.until {
+        // The file's check has refused connections: there are none here.
+        Arrival::EachConnection { .. } | Arrival::None => match phase.until {
             Until::DurationMs(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
             Until::Requests(_) => {
                 let why = "a phase without requests cannot end after a number of them";

@@ -3,7 +3,8 @@
 //! They are what a good engineer would write on tokio today: the same requests, on the same data,
 //! checked by the same code, under the same schedule and counted by the same rules, on the same
 //! cores. They differ in how calls reach the downstream: one by one from a pool, or through one of
-//! two batching crates.
+//! two batching crates. Beside our own servers they are other servers (`echo`), and the clients are the
+//! same.
 //!
 //! ```text
 //! drive ─► requests ─► calls (direct │ dataloader │ batch_aint_one) ─► downstream
@@ -22,17 +23,21 @@ mod downstream;
 mod postgres_pool;
 mod requests;
 mod units;
+mod echo;
+
+pub use echo::serve as serve_echo;
+
+use forebay_workloads::units::Config;
 
 use crate::dump::Repetition;
 use crate::subject::{CellError, CellSpec};
-use crate::workload_file::{Peer, Workload};
+use crate::workload_file::Peer;
 
 /// Runs one repetition on a peer, on threads of its own.
 ///
 /// # Errors
 /// When the repetition could not be run at all.
-pub fn run(peer: Peer, spec: &CellSpec) -> Result<Repetition, CellError> {
-    let Workload::Units(config) = &spec.workload;
+pub fn run(peer: Peer, config: &Config, spec: &CellSpec) -> Result<Repetition, CellError> {
     // A runtime of one worker pins the thread that builds it, so that is not the caller's.
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| units::run(peer, config, spec));

@@ -8,13 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::runtime::{Builder, Runtime};
 
 use super::tally::{self, Tally};
-use crate::alloc_count;
 use crate::subject::CellError;
-use crate::workload_file::{Engine, ShardCount};
+use crate::{alloc_count, cpus};
 
 /// Connections of a peer's pool, and threads of its blocking pool: what people set.
 pub(super) const POOL_CONNECTIONS: usize = 16;
@@ -27,39 +25,17 @@ pub(super) struct PinnedRuntime {
     pub(super) workers: usize,
 }
 
-/// Returns the CPU of each worker, chosen as the engine chooses those of its shards.
-pub(super) fn cpus(engine: &Engine) -> Result<Vec<usize>, CellError> {
-    let allowed = allowed()?;
-    let wanted = match (&engine.pin_cpus, engine.shards) {
-        (_, ShardCount::Fixed(0)) => return Err(setup("engine.shards is 0".to_owned())),
-        (Some(cpus), _) => cpus.iter().map(|&cpu| cpu as usize).collect(),
-        (None, ShardCount::PerCore) => allowed.clone(),
-        (None, ShardCount::Fixed(shards)) => {
-            allowed.iter().copied().take(shards as usize).collect::<Vec<_>>()
-        }
-    };
-    let n_wanted = match engine.shards {
-        ShardCount::Fixed(shards) => shards as usize,
-        ShardCount::PerCore => wanted.len(),
-    };
-    if wanted.len() != n_wanted || wanted.iter().any(|cpu| !allowed.contains(cpu)) {
-        let why = format!("{n_wanted} workers on CPUs {wanted:?} of the allowed {allowed:?}");
-        return Err(setup(why));
-    }
-    Ok(wanted)
-}
-
 /// Builds the runtime. With one worker the calling thread becomes it, and is pinned.
 pub(super) fn build(cpus: &[usize]) -> Result<PinnedRuntime, CellError> {
-    let allowed: CpuSet = set(&allowed()?);
+    let allowed = cpus::allowed()?;
     let (tally_sender, tallies) = mpsc::channel();
     let runtime = match cpus {
         [cpu] => {
-            pin(&set(&[*cpu])).map_err(setup)?;
+            cpus::pin(&[*cpu]).map_err(setup)?;
             let mut builder = Builder::new_current_thread();
             builder.on_thread_start(move || {
                 // Only blocking threads come here; they inherited the one core.
-                if let Err(why) = pin(&allowed) {
+                if let Err(why) = cpus::pin(&allowed) {
                     eprintln!("warning: {why}");
                 }
             });
@@ -72,17 +48,18 @@ pub(super) fn build(cpus: &[usize]) -> Result<PinnedRuntime, CellError> {
 
 fn multi_thread(
     cpus: &[usize],
-    allowed: CpuSet,
+    allowed: Vec<usize>,
     tallies: Sender<Tally>,
 ) -> Result<Runtime, CellError> {
     let (pinned_sender, pinned) = mpsc::channel();
-    let (started, sets) = (Arc::new(AtomicUsize::new(0)), Vec::from_iter(cpus.iter().map(one)));
+    let (started, one_each) = (Arc::new(AtomicUsize::new(0)), cpus.to_vec());
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(cpus.len()).on_thread_start(move || {
         // The first threads to start are the workers: no blocking call has been made yet.
         let thread_idx = started.fetch_add(1, Ordering::Relaxed);
-        let result = pin(sets.get(thread_idx).unwrap_or(&allowed));
-        if thread_idx < sets.len() && pinned_sender.send(result).is_err() {
+        let cpus = one_each.get(thread_idx).map_or(&allowed[..], std::slice::from_ref);
+        let result = cpus::pin(cpus);
+        if thread_idx < one_each.len() && pinned_sender.send(result).is_err() {
             eprintln!("warning: worker {thread_idx} started after the runtime was given up");
         }
     });
@@ -113,63 +90,16 @@ fn setup(why: String) -> CellError {
     CellError::Setup(why)
 }
 
-fn allowed() -> Result<Vec<usize>, CellError> {
-    let set = sched_getaffinity(None).map_err(|error| setup(format!("affinity: {error}")))?;
-    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
-}
-
-fn one(cpu: &usize) -> CpuSet {
-    set(&[*cpu])
-}
-
-fn set(cpus: &[usize]) -> CpuSet {
-    let mut set = CpuSet::new();
-    for &cpu in cpus {
-        set.set(cpu);
-    }
-    set
-}
-
-fn pin(cpus: &CpuSet) -> Result<(), String> {
-    sched_setaffinity(None, cpus).map_err(|error| format!("cannot pin a thread: {error}"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::workload_file::Idle;
-
-    fn engine(shards: ShardCount, pin_cpus: Option<Vec<u32>>) -> Engine {
-        Engine { shards, pin_cpus, idle: Idle::Park }
-    }
+    use crate::cpus::allowed;
 
     /// Runs on a thread of its own, since a runtime of one worker pins its thread for good.
     fn aside<T: Send>(test: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| scope.spawn(test).join().unwrap())
-    }
-
-    #[test]
-    fn workers_get_the_cpus_they_are_told_or_the_first_allowed() {
-        let all = allowed().unwrap();
-        assert_eq!(cpus(&engine(ShardCount::PerCore, None)).unwrap(), all);
-        assert_eq!(cpus(&engine(ShardCount::Fixed(1), None)).unwrap(), all[..1]);
-        let last = u32::try_from(*all.last().unwrap()).unwrap();
-        let pinned = engine(ShardCount::Fixed(1), Some(vec![last]));
-        assert_eq!(cpus(&pinned).unwrap(), [last as usize]);
-    }
-
-    #[test]
-    fn impossible_cpus_are_refused() {
-        for engine in [
-            engine(ShardCount::Fixed(0), None),
-            engine(ShardCount::Fixed(10_000), None),
-            engine(ShardCount::Fixed(2), Some(vec![0])),
-            engine(ShardCount::Fixed(1), Some(vec![1_000])),
-        ] {
-            assert!(matches!(cpus(&engine), Err(CellError::Setup(_))), "{engine:?}");
-        }
     }
 
     #[test]

@@ -22,9 +22,9 @@ use super::tally::{self, Tally};
 use crate::clock::Clock;
 use crate::cost::CostMeter;
 use crate::dump::Repetition;
-use crate::extras;
 use crate::subject::{CellError, CellSpec, ProbeLog};
 use crate::workload_file::{Arrival, Peer, Stage};
+use crate::{cpus, extras};
 
 /// How long idle workers are given to park, which is when they publish what they allocated.
 const SETTLE: Duration = Duration::from_millis(5);
@@ -48,7 +48,7 @@ pub(super) fn run(peer: Peer, config: &Config, spec: &CellSpec) -> Result<Repeti
             Request::Lookup(_) | Request::Burner(_) | Request::FlightCard(_),
             Peer::TokioBatchAintOne,
         ) => with_calls::<BatchAintOne>(config, spec),
-        (Request::Tree(_) | Request::Idle | Request::FlightCard(_), _) => {
+        _ => {
             let why = format!("peer {} for this request", peer.name());
             Err(CellError::NotBuilt(why))
         }
@@ -161,7 +161,7 @@ struct Driven {
 
 impl<'a> Bench<'a> {
     fn new(spec: &'a CellSpec) -> Result<Self, CellError> {
-        let cpus = runtime::cpus(&spec.engine)?;
+        let cpus = cpus::of_shards(&spec.engine)?;
         Ok(Self { spec, threads: runtime::build(&cpus)? })
     }
 

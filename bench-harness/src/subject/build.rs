@@ -10,7 +10,7 @@ use forebay_workloads::units::{Ready, SetupError, Units};
 use super::generate::LIVE_MAX;
 use super::{CellError, CellSpec, policy};
 use crate::alloc_count;
-use crate::workload_file::{Arrival, Idle, Phase, ShardCount};
+use crate::workload_file::{self, Arrival, Idle, Phase, ShardCount, Sockets};
 
 /// Live requests that are not of the load: probes, the harness's own questions.
 const REQUESTS_ASIDE: u64 = 1_024;
@@ -27,7 +27,7 @@ pub(super) fn build(spec: &CellSpec, config: &Config) -> Result<Built, CellError
     let ready = Ready::new(config, &spec.base_dir, spec.seed, alloc_count::publish)?;
     let mut builder = Builder::new();
     builder.quiet();
-    let n_shards = choose_shards(&mut builder, spec)?;
+    let n_shards = configure(&mut builder, &spec.engine)?;
     builder.limits(limits(spec, config, n_shards)?).seed(spec.seed);
     let units = ready.declare(&mut builder, n_shards)?;
     policy::apply(&mut builder, &spec.stages)?;
@@ -53,8 +53,16 @@ impl From<StartError> for CellError {
     }
 }
 
-fn choose_shards(builder: &mut Builder, spec: &CellSpec) -> Result<usize, CellError> {
-    let engine = &spec.engine;
+/// Sets what a file says of its engine, and tells how many shards that makes.
+pub(crate) fn configure(
+    builder: &mut Builder,
+    engine: &workload_file::Engine,
+) -> Result<usize, CellError> {
+    builder.sockets(match engine.sockets {
+        Sockets::Auto => forebay::net::Sockets::Auto,
+        Sockets::Ring => forebay::net::Sockets::Ring,
+        Sockets::Readiness => forebay::net::Sockets::Readiness,
+    });
     builder.idle(match engine.idle {
         Idle::Park => IdlePolicy::Park,
         Idle::SpinUs(us) => IdlePolicy::SpinUs(us.into()),
@@ -85,7 +93,7 @@ fn limits(spec: &CellSpec, config: &Config, n_shards: usize) -> Result<Limits, C
     let in_flight = |phase: &Phase| match phase.arrival {
         Arrival::Closed { in_flight, .. } => in_flight,
         Arrival::Constant { .. } | Arrival::Poisson { .. } => LIVE_MAX,
-        Arrival::None => 0,
+        Arrival::EachConnection { .. } | Arrival::None => 0,
     };
     let per_request = match &config.request {
         Request::Tree(tree) => tree.requests().unwrap_or(u64::MAX),

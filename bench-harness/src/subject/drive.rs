@@ -5,12 +5,11 @@
 //! and no other.
 //!
 //! ```text
-//! begin ─► loops (closed) or source (open) ─► request tasks ─► Recorder
+//! begin ─► loops (closed) or source (open) ─► request tasks ─► PhaseTally
 //!                  each holds a Live                └─ the last Live to go sends the Tally
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -20,9 +19,8 @@ use forebay_workloads::units::{Fault, Service};
 use super::generate::{start_loops, start_probe, start_schedule};
 use super::probe::ProbeLog;
 use crate::clock::Clock;
-use crate::dump::LoopKind;
-use crate::load::{Outcome, Part, Recorder, Ticket};
-use crate::workload_file::{Arrival, Phase, Until};
+use crate::load::{Ended, Part, PhaseTally, Ticket, end_ns};
+use crate::workload_file::{Arrival, Phase};
 
 /// One shard's part of a phase, as it travels there.
 #[derive(Clone, Debug)]
@@ -40,11 +38,7 @@ pub(super) struct Order {
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) shard: usize,
-    pub(super) recorder: Recorder,
-    /// Failures and refusals by kind.
-    pub(super) errors: BTreeMap<&'static str, u64>,
-    /// The first wrong reply, in words.
-    pub(super) first_wrong: Option<String>,
+    pub(super) counted: PhaseTally,
     pub(super) views_counted: u64,
     pub(super) probe: ProbeLog,
 }
@@ -59,10 +53,7 @@ pub(super) struct Drive<S> {
     pub(super) seed: u64,
     pub(super) part: Part,
     pub(super) live: Cell<u64>,
-    last_end_ns: Cell<u64>,
-    pub(super) recorder: RefCell<Recorder>,
-    errors: RefCell<BTreeMap<&'static str, u64>>,
-    first_wrong: RefCell<Option<String>>,
+    pub(super) tally: RefCell<PhaseTally>,
     pub(super) probe: RefCell<ProbeLog>,
     tallies: Sender<Tally>,
 }
@@ -72,9 +63,11 @@ pub(super) fn begin<S: Service>(service: S, order: &Order) {
     let phase = &order.phase;
     let think_time_ns = match phase.arrival {
         Arrival::Closed { think_time_ns, .. } => think_time_ns,
-        Arrival::Constant { .. } | Arrival::Poisson { .. } | Arrival::None => 0,
+        Arrival::EachConnection { .. }
+        | Arrival::Constant { .. }
+        | Arrival::Poisson { .. }
+        | Arrival::None => 0,
     };
-    let deadline_ns = phase.deadline_ms.map(|ms| ms.saturating_mul(1_000_000));
     let drive = Rc::new(Drive {
         service,
         clock: order.clock,
@@ -83,10 +76,7 @@ pub(super) fn begin<S: Service>(service: S, order: &Order) {
         seed: order.seed,
         part: order.part,
         live: Cell::new(0),
-        last_end_ns: Cell::new(0),
-        recorder: RefCell::new(Recorder::new(phase.arrival.loop_kind(), deadline_ns, 0)),
-        errors: RefCell::default(),
-        first_wrong: RefCell::default(),
+        tally: RefCell::new(PhaseTally::new(phase)),
         probe: RefCell::new(ProbeLog::new()),
         tallies: order.tallies.clone(),
     });
@@ -95,59 +85,22 @@ pub(super) fn begin<S: Service>(service: S, order: &Order) {
     match phase.arrival {
         Arrival::Closed { in_flight, .. } => start_loops(&drive, in_flight, phase.until),
         Arrival::Constant { .. } | Arrival::Poisson { .. } => start_schedule(&drive, phase),
-        Arrival::None => {}
+        // The file's check has refused connections: there are none here.
+        Arrival::EachConnection { .. } | Arrival::None => {}
     }
     if let Some(pause) = order.probe_pause {
         start_probe(&drive, pause);
     }
 }
 
-/// When the window of a phase closes.
-pub(super) const fn end_ns(until: Until) -> u64 {
-    match until {
-        Until::DurationMs(ms) => ms.saturating_mul(1_000_000),
-        Until::Requests(_) => u64::MAX,
-    }
-}
-
-impl<S> Drive<S> {
-    /// Counts a request that has ended, whether the window has closed or not.
-    fn end(&self, ticket: Ticket, ended_ns: u64, reply: Result<(), Fault>) {
-        if ended_ns > self.end_ns {
-            // It stays counted as in flight at the end.
-            return;
-        }
-        self.last_end_ns.set(self.last_end_ns.get().max(ended_ns));
-        let mut recorder = self.recorder.borrow_mut();
-        let outcome = match reply {
-            Ok(()) => {
-                recorder.note_checked(true);
-                Outcome::Completed
-            }
-            Err(fault) => {
-                if let Fault::Wrong(_) = fault {
-                    recorder.note_checked(false);
-                }
-                self.count_fault(fault)
-            }
-        };
-        recorder.finish(ticket, ended_ns, outcome);
-    }
-
-    #[cold]
-    fn count_fault(&self, fault: Fault) -> Outcome {
-        let (kind, outcome) = match fault {
-            Fault::Wrong(what) => {
-                self.first_wrong.borrow_mut().get_or_insert(what);
-                ("wrong", Outcome::Failed)
-            }
-            Fault::Failed(kind) => (kind, Outcome::Failed),
-            Fault::TimedOut => ("timed_out", Outcome::TimedOut),
-            Fault::Shed => ("shed", Outcome::Shed),
-            _ => ("other", Outcome::Failed),
-        };
-        *self.errors.borrow_mut().entry(kind).or_insert(0) += 1;
-        outcome
+fn ended(reply: Result<(), Fault>) -> Ended {
+    match reply {
+        Ok(()) => Ended::Right,
+        Err(Fault::Wrong(what)) => Ended::Wrong(what),
+        Err(Fault::Failed(kind)) => Ended::Failed(kind),
+        Err(Fault::TimedOut) => Ended::TimedOut,
+        Err(Fault::Shed) => Ended::Shed,
+        Err(_) => Ended::Failed("other"),
     }
 }
 
@@ -176,14 +129,11 @@ impl<S: Service> Drop for Live<S> {
 
 impl<S: Service> Drive<S> {
     fn close(&self) {
-        let placeholder = Recorder::new(LoopKind::Closed, None, 0);
-        let mut recorder = self.recorder.replace(placeholder);
-        recorder.close(if self.end_ns == u64::MAX { self.last_end_ns.get() } else { self.end_ns });
+        let mut counted = self.tally.borrow().clone();
+        counted.close();
         let tally = Tally {
             shard: forebay::this_shard().index(),
-            recorder,
-            errors: self.errors.take(),
-            first_wrong: self.first_wrong.take(),
+            counted,
             views_counted: self.service.views_counted(),
             probe: self.probe.replace(ProbeLog::new()),
         };
@@ -200,7 +150,7 @@ pub(super) struct InFlight<S: Service> {
 
 impl<S: Service> InFlight<S> {
     pub(super) fn new(live: Live<S>, intended_ns: u64, now_ns: u64) -> Self {
-        let ticket = live.drive.recorder.borrow_mut().start(intended_ns, now_ns);
+        let ticket = live.drive.tally.borrow_mut().recorder.start(intended_ns, now_ns);
         Self { live, ticket: Some(ticket) }
     }
 
@@ -209,7 +159,7 @@ impl<S: Service> InFlight<S> {
         let drive = &self.live.drive;
         let ended_ns = drive.clock.now_ns();
         let ticket = self.ticket.take().expect("a request ends once");
-        drive.end(ticket, ended_ns, reply);
+        drive.tally.borrow_mut().end(ticket, ended_ns, ended(reply));
         ended_ns
     }
 }

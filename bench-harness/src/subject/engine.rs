@@ -25,7 +25,7 @@ use crate::cost::CostMeter;
 use crate::dump::Repetition;
 use crate::environment::EngineFinding;
 use crate::extras;
-use crate::load::{Part, Recorder};
+use crate::load::{Part, Recorder, end_ns};
 use crate::workload_file::{Arrival, Phase, Until, Workload};
 
 /// How long a phase may take beyond its window: the longest call, and then some.
@@ -50,9 +50,8 @@ pub(super) fn preflight() -> EngineFinding {
     }
 }
 
-/// Runs one repetition on the engine.
-pub(super) fn run(spec: &CellSpec) -> Result<Repetition, CellError> {
-    let Workload::Units(config) = &spec.workload;
+/// Runs one repetition of the units workload on the engine.
+pub(super) fn run(spec: &CellSpec, config: &Config) -> Result<Repetition, CellError> {
     let Built { engine, ready, units } = build::build(spec, config)?;
     let bench = Bench { spec, engine, ready, probe_pause: probe_pause(config) };
     match units {
@@ -121,7 +120,7 @@ impl Bench<'_> {
         self.on_all_shards(|_| alloc_count::publish)?;
         let before = CostMeter::start();
         if phase.arrival == Arrival::None {
-            pause(Duration::from_nanos(drive::end_ns(phase.until)));
+            pause(Duration::from_nanos(end_ns(phase.until)));
             return Ok(Driven { tallies: Vec::new(), costs: (before, CostMeter::start()) });
         }
         let (sender, receiver) = mpsc::channel();
@@ -209,7 +208,7 @@ impl Driven {
 
     fn errors(&self) -> BTreeMap<String, u64> {
         let mut errors = BTreeMap::new();
-        for (kind, n) in self.tallies.iter().flat_map(|tally| &tally.errors) {
+        for (kind, n) in self.tallies.iter().flat_map(|tally| &tally.counted.errors) {
             *errors.entry((*kind).to_owned()).or_insert(0) += n;
         }
         errors
@@ -234,7 +233,7 @@ fn add_up(
     repetition.per_op = meter.per_op_until(end, completed, phase.until);
     let messages = figures::messages_per_op(before, after, completed);
     repetition.per_op.insert("cross_shard_messages", messages);
-    let wrong = driven.tallies.iter().find_map(|tally| tally.first_wrong.as_ref());
+    let wrong = driven.tallies.iter().find_map(|tally| tally.counted.first_wrong.as_ref());
     let wrong = wrong.map(|wrong| format!("first wrong reply: {wrong}"));
     repetition.invalid_reasons.extend(wrong);
     let waits_capped = figures::waits_capped(before, after);
@@ -253,11 +252,11 @@ fn add_up(
 
 /// One recorder for all shards. A phase without requests lasts as long as it was asked to.
 fn merged(phase: &Phase, tallies: &[Tally]) -> Recorder {
-    let mut recorders = tallies.iter().map(|tally| &tally.recorder);
+    let mut recorders = tallies.iter().map(|tally| &tally.counted.recorder);
     let Some(first) = recorders.next() else {
         let deadline_ns = phase.deadline_ms.map(|ms| ms.saturating_mul(1_000_000));
         let mut recorder = Recorder::new(phase.arrival.loop_kind(), deadline_ns, 0);
-        recorder.close(drive::end_ns(phase.until));
+        recorder.close(end_ns(phase.until));
         return recorder;
     };
     let mut whole = first.clone();

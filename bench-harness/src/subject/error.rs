@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::workload_file::Peer;
+
 /// Why a repetition could not be run; the child writes it in place of the repetition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -17,6 +19,14 @@ pub enum CellError {
     Setup(String),
     /// The run began and broke.
     Failed(String),
+}
+
+impl CellError {
+    /// The error of a peer in a build without peers.
+    #[cfg_attr(feature = "peers", allow(dead_code, reason = "every peer is there"))]
+    pub(crate) fn peer_left_out(peer: Peer) -> Self {
+        Self::NotBuilt(format!("peer {} needs the cargo feature `peers`", peer.name()))
+    }
 }
 
 impl fmt::Display for CellError {

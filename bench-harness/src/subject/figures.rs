@@ -68,7 +68,7 @@ pub(super) fn shards(
     let one = |(before, after): (&ShardSnapshot, &ShardSnapshot)| {
         let shard = after.shard.index();
         let recorder =
-            tallies.iter().find(|tally| tally.shard == shard).map(|tally| &tally.recorder);
+            tallies.iter().find(|tally| tally.shard == shard).map(|tally| &tally.counted.recorder);
         let busy = after.busy.saturating_sub(before.busy);
         let elapsed = after.at.since(before.at);
         ShardStats {

@@ -112,7 +112,7 @@ impl<S: Service> Schedule<S> {
                 return Some(now.after(wait));
             };
             if drive.live.get() > self.live_max {
-                drive.recorder.borrow_mut().drop_due();
+                drive.tally.borrow_mut().recorder.drop_due();
             } else {
                 // Each part has its own rows, and no part reaches 2^40 requests.
                 let row = (u64::from(drive.part.index()) << 40) | self.n_due;

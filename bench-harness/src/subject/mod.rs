@@ -12,15 +12,18 @@ mod probe;
 mod figures;
 mod error;
 
+pub(crate) use build::configure;
 pub use error::CellError;
 pub use probe::ProbeLog;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use forebay_workloads::units::Config;
 use serde::{Deserialize, Serialize};
 
 use crate::dump::Repetition;
+use crate::echo;
 use crate::environment::EngineFinding;
 use crate::workload_file::{Engine, Peer, Phase, Stage, Workload};
 
@@ -65,18 +68,20 @@ pub fn preflight() -> EngineFinding {
 /// When the repetition could not be run at all. A run whose requests failed is a repetition that
 /// says so in `invalid_reasons`.
 pub fn run(spec: &CellSpec) -> Result<Repetition, CellError> {
-    match spec.peer {
-        None => engine::run(spec),
-        Some(peer) => run_peer(peer, spec),
+    match (&spec.workload, spec.peer) {
+        (Workload::Units(config), None) => engine::run(spec, config),
+        (Workload::Units(config), Some(peer)) => run_peer(peer, config, spec),
+        // Whoever serves, the client is the same.
+        (Workload::Echo(config), _) => echo::run(spec, config),
     }
 }
 
 #[cfg(feature = "peers")]
-fn run_peer(peer: Peer, spec: &CellSpec) -> Result<Repetition, CellError> {
-    crate::peers::run(peer, spec)
+fn run_peer(peer: Peer, config: &Config, spec: &CellSpec) -> Result<Repetition, CellError> {
+    crate::peers::run(peer, config, spec)
 }
 
 #[cfg(not(feature = "peers"))]
-fn run_peer(peer: Peer, _: &CellSpec) -> Result<Repetition, CellError> {
-    Err(CellError::NotBuilt(format!("peer {} needs the cargo feature `peers`", peer.name())))
+fn run_peer(peer: Peer, _: &Config, _: &CellSpec) -> Result<Repetition, CellError> {
+    Err(CellError::peer_left_out(peer))
 }

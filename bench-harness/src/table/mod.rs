@@ -117,6 +117,9 @@ fn block(group: &Group<'_>, paint: Paint) -> String {
     if first.loop_kind == LoopKind::Closed {
         line_to(&mut text, " closed loop: service time, not a response-time measurement");
     }
+    if let Some(sockets) = server(group) {
+        line_to(&mut text, &sockets);
+    }
     text.push_str(&metrics(group).render(paint));
     text.push_str(&requests(&group.cells).render(paint));
     if let Some(ours) = group.ours() {
@@ -124,6 +127,12 @@ fn block(group: &Group<'_>, paint: Paint) -> String {
         text.push_str(&shards(ours).render(paint));
     }
     text
+}
+
+/// Says how our server reaches its sockets, where the service has one.
+fn server(group: &Group<'_>) -> Option<String> {
+    let sockets = group.ours()?.repetitions.first()?.sockets.value()?;
+    Some(format!(" a server in a process of its own, sockets by {sockets}: costs are its alone"))
 }
 
 /// Says the arrival in words, whatever its fields.

@@ -4,22 +4,17 @@
 
 use std::collections::BTreeSet;
 
-use super::phases::{Arrival, Phase, Role, Until};
+use super::check_phases::check_phases;
+use super::phases::Role;
 use super::position::push_segment;
+use super::service::Workload;
 use super::shape::{Fault, nearest};
 use super::types::{Idle, Placement, SCHEMA, Stage, Window, WorkloadFile};
 use super::values::ShardCount;
 use crate::dump::{self, EXTRA_PREFIX, METRICS};
-use forebay_workloads::units::config::Request;
 
-/// Longest phase: beyond a day it is surely a slip.
-const DURATION_MS_MAX: u64 = 86_400_000;
 /// Longest pause, linger or deadline.
-const PAUSE_MS_MAX: u64 = 60_000;
-/// Highest rate: one request a nanosecond.
-const RATE_PER_S_MAX: u64 = 1_000_000_000;
-/// Most requests in flight; each is a live task.
-const IN_FLIGHT_MAX: u64 = 10_000_000;
+pub(super) const PAUSE_MS_MAX: u64 = 60_000;
 /// Most shards; beyond it the number is surely a slip.
 const SHARDS_MAX: u32 = 1_024;
 /// Most repetitions of a cell.
@@ -35,12 +30,10 @@ pub(super) fn check(file: &WorkloadFile, file_stem: &str) -> Vec<Fault> {
     check_head(file, file_stem, &mut faults);
     check_engine(file, &mut faults);
     match &file.workload {
-        super::Workload::Units(config) => {
-            for (pointer, message) in config.check() {
-                faults.add(format!("/workload/units{pointer}"), message);
-            }
-        }
+        Workload::Units(config) => faults.of_workload("units", config.check()),
+        Workload::Echo(config) => faults.of_workload("echo", config.check()),
     }
+    check_peers(file, &mut faults);
     check_stages(file, &mut faults);
     check_phases(file, &mut faults);
     check_judgement(file, &mut faults);
@@ -60,10 +53,19 @@ fn check_head(file: &WorkloadFile, file_stem: &str, faults: &mut Faults) {
         faults.name("/name", &file.name);
     }
     faults.range("/repetitions", file.repetitions, 1, REPETITIONS_MAX);
+}
+
+fn check_peers(file: &WorkloadFile, faults: &mut Faults) {
     let mut seen = BTreeSet::new();
+    let there: Vec<String> = file.workload.peers().iter().map(|p| p.name().to_owned()).collect();
     for (peer_idx, peer) in file.peers.iter().enumerate() {
-        if !seen.insert(peer.name()) {
-            faults.add(format!("/peers/{peer_idx}"), format!("`{}` stands twice", peer.name()));
+        let (pointer, name) = (format!("/peers/{peer_idx}"), peer.name());
+        if !file.workload.peers().contains(peer) {
+            let message =
+                format!("`{name}` does not do the work of this {} workload", file.workload.tag());
+            faults.word(pointer, message, name, &there);
+        } else if !seen.insert(name) {
+            faults.add(pointer, format!("`{name}` stands twice"));
         }
     }
 }
@@ -145,75 +147,6 @@ fn check_stage(pointer: &str, stage: &Stage, shards: ShardCount, faults: &mut Fa
     }
 }
 
-fn check_phases(file: &WorkloadFile, faults: &mut Faults) {
-    let mut seen = BTreeSet::new();
-    for (phase_idx, phase) in file.phases.iter().enumerate() {
-        let pointer = format!("/phases/{phase_idx}");
-        faults.name(format!("{pointer}/name"), &phase.name);
-        if !seen.insert(phase.name.as_str()) {
-            faults.add(format!("{pointer}/name"), format!("phase `{}` stands twice", phase.name));
-        }
-        check_phase(&pointer, phase, is_idle(file), faults);
-    }
-    match file.phases.last() {
-        None => faults.add("/phases", "must hold at least one phase of role `measure`".to_owned()),
-        Some(last) if last.role == Role::Warmup => {
-            let pointer = format!("/phases/{}/role", file.phases.len() - 1);
-            faults.add(pointer, "a warm-up after which nothing is measured".to_owned());
-        }
-        Some(_) => {}
-    }
-}
-
-fn is_idle(file: &WorkloadFile) -> bool {
-    let super::Workload::Units(config) = &file.workload;
-    config.request == Request::Idle
-}
-
-fn check_phase(pointer: &str, phase: &Phase, idle: bool, faults: &mut Faults) {
-    let at = |field: &str| format!("{pointer}/{field}");
-    match phase.arrival {
-        Arrival::Closed { in_flight, think_time_ns } => {
-            faults.range(at("arrival/closed/in_flight"), in_flight, 1, IN_FLIGHT_MAX);
-            let most = PAUSE_MS_MAX * 1_000_000;
-            faults.range(at("arrival/closed/think_time_ns"), think_time_ns, 0, most);
-        }
-        Arrival::Constant { rate_per_s } => {
-            faults.range(at("arrival/constant/rate_per_s"), rate_per_s, 1, RATE_PER_S_MAX);
-        }
-        Arrival::Poisson { rate_per_s } => {
-            faults.range(at("arrival/poisson/rate_per_s"), rate_per_s, 1, RATE_PER_S_MAX);
-        }
-        Arrival::None => {
-            if matches!(phase.until, Until::Requests(_)) {
-                faults.add(at("until"), "no requests arrive, so it would never end".to_owned());
-            }
-        }
-    }
-    if idle != (phase.arrival == Arrival::None) {
-        faults.add(
-            at("arrival"),
-            if idle {
-                "an idle workload has no requests: use `\"none\"`"
-            } else {
-                "`none` is for an idle workload; this one has requests to make"
-            }
-            .to_owned(),
-        );
-    }
-    match phase.until {
-        Until::DurationMs(duration_ms) => {
-            faults.range(at("until/duration_ms"), duration_ms, 1, DURATION_MS_MAX);
-        }
-        Until::Requests(requests) => {
-            faults.range(at("until/requests"), requests, 1, u64::MAX / 2);
-        }
-    }
-    if let Some(deadline_ms) = phase.deadline_ms {
-        faults.range(at("deadline_ms"), deadline_ms, 1, PAUSE_MS_MAX);
-    }
-}
-
 /// Limits and floors.
 fn check_judgement(file: &WorkloadFile, faults: &mut Faults) {
     let measured: Vec<String> = file
@@ -245,11 +178,18 @@ fn check_judgement(file: &WorkloadFile, faults: &mut Faults) {
 
 const IMPOSSIBLE: &str = "W021";
 
-struct Faults(Vec<Fault>);
+pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
-    fn add(&mut self, pointer: impl Into<String>, message: String) {
+    pub(super) fn add(&mut self, pointer: impl Into<String>, message: String) {
         self.0.push(Fault::new(IMPOSSIBLE, pointer.into(), message));
+    }
+
+    /// What a workload has found in its own settings, by pointers from there.
+    fn of_workload(&mut self, tag: &str, found: Vec<(String, String)>) {
+        for (pointer, message) in found {
+            self.add(format!("/workload/{tag}{pointer}"), message);
+        }
     }
 
     fn word(&mut self, pointer: String, message: String, word: &str, allowed: &[String]) {
@@ -268,7 +208,7 @@ impl Faults {
     }
 
     /// Names stand in ids and file names, between `/`, `@`, `,` and `=`.
-    fn name(&mut self, pointer: impl Into<String>, name: &str) {
+    pub(super) fn name(&mut self, pointer: impl Into<String>, name: &str) {
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
         if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(fits) {
             self.add(
@@ -278,7 +218,7 @@ impl Faults {
         }
     }
 
-    fn range<T: PartialOrd + std::fmt::Display>(
+    pub(super) fn range<T: PartialOrd + std::fmt::Display>(
         &mut self,
         pointer: impl Into<String>,
         value: T,

@@ -4,6 +4,7 @@
 //! it, each mistake with file:line:column, JSON pointer, and a suggestion where one is near.
 
 mod types;
+mod service;
 mod phases;
 mod values;
 
@@ -12,6 +13,7 @@ mod source;
 mod overrides;
 mod shape;
 mod check;
+mod check_phases;
 mod digest;
 
 mod position;
@@ -23,9 +25,10 @@ pub use load::{LoadOptions, LoadedWorkload, Variant, load};
 pub use overrides::Override;
 pub use phases::{Arrival, Phase, Role, Until};
 pub use position::{Duplicate, Positions, Span};
+pub use service::{Connections, Peer, Workload};
 pub use source::FILE_BYTES_MAX;
 pub use types::{
-    Compare, Dedup, Engine, Idle, Peer, Placement, REPETITIONS_DEFAULT, SCHEMA, Slo, Stage, Window,
-    Workload, WorkloadFile,
+    Compare, Dedup, Engine, Idle, Placement, REPETITIONS_DEFAULT, SCHEMA, Slo, Sockets, Stage,
+    Window, WorkloadFile,
 };
 pub use values::{Permits, ShardCount};

@@ -45,6 +45,11 @@ pub enum Arrival {
         #[serde(default)]
         think_time_ns: u64,
     },
+    /// The same on every connection; only for a workload that has connections.
+    EachConnection {
+        /// Requests in flight on each: more than one are pipelined.
+        in_flight: u64,
+    },
     /// Evenly spaced, whether or not the service keeps up.
     Constant {
         /// Requests per second.
@@ -66,7 +71,7 @@ impl Arrival {
         match self {
             Self::Constant { rate_per_s } => Some(OpenArrival::Constant { rate_per_s }),
             Self::Poisson { rate_per_s } => Some(OpenArrival::Poisson { rate_per_s }),
-            Self::Closed { .. } | Self::None => None,
+            Self::Closed { .. } | Self::EachConnection { .. } | Self::None => None,
         }
     }
 
@@ -74,7 +79,7 @@ impl Arrival {
     #[must_use]
     pub const fn loop_kind(self) -> LoopKind {
         match self {
-            Self::Closed { .. } => LoopKind::Closed,
+            Self::Closed { .. } | Self::EachConnection { .. } => LoopKind::Closed,
             Self::Constant { .. } | Self::Poisson { .. } | Self::None => LoopKind::Open,
         }
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::phases::Phase;
+use super::service::{Peer, Workload};
 use super::values::{Permits, ShardCount};
 
 /// What `schema` must say.
@@ -81,6 +82,30 @@ pub struct Engine {
     /// What a shard does when it has nothing to do.
     #[serde(default)]
     pub idle: Idle,
+    /// How shards reach their sockets.
+    #[serde(default, skip_serializing_if = "Sockets::is_auto")]
+    pub sockets: Sockets,
+}
+
+/// How shards reach their sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sockets {
+    /// By a ring of their own where the kernel can, else by readiness.
+    #[default]
+    Auto,
+    /// By a ring of their own, or not at all.
+    Ring,
+    /// By readiness, whatever the kernel can.
+    Readiness,
+}
+
+impl Sockets {
+    /// Whether the host decides. What a file does not say is left out of its digest, which so
+    /// stays what it was before there was a choice.
+    const fn is_auto(&self) -> bool {
+        matches!(self, Self::Auto)
+    }
 }
 
 /// What a shard does when it has nothing to do.
@@ -92,40 +117,6 @@ pub enum Idle {
     Park,
     /// Looks again for this long before it sleeps.
     SpinUs(u32),
-}
-
-/// The service and what is asked of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Workload {
-    /// Requests that are trees of units making database calls.
-    Units(forebay_workloads::units::Config),
-}
-
-impl Workload {
-    /// The word that stands for this service in a file.
-    #[must_use]
-    pub const fn tag(&self) -> &'static str {
-        match self {
-            Self::Units(_) => "units",
-        }
-    }
-
-    /// Names of the stages that the service declares, in order of rank.
-    #[must_use]
-    pub fn stages(&self) -> Vec<&'static str> {
-        match self {
-            Self::Units(config) => config.stages(),
-        }
-    }
-
-    /// The cargo feature that this service needs and this build was made without.
-    #[must_use]
-    pub fn left_out(&self) -> Option<&'static str> {
-        match self {
-            Self::Units(config) => config.left_out(),
-        }
-    }
 }
 
 /// Settings of one stage; what is not said keeps the service's own.
@@ -190,37 +181,6 @@ pub enum Dedup {
     Queued,
     /// Those that wait, and those that a running batch will answer.
     InFlight,
-}
-
-/// Another implementation of the same work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Peer {
-    /// The same requests as tokio tasks, one call at a time against a pool.
-    TokioDirect,
-    /// tokio with async-graphql's `DataLoader`.
-    TokioDataloader,
-    /// tokio with the `batch-aint-one` crate.
-    TokioBatchAintOne,
-    /// Plain tokio tasks, where no batching is at stake.
-    Tokio,
-}
-
-impl Peer {
-    /// All peers.
-    pub const ALL: [Self; 4] =
-        [Self::TokioDirect, Self::TokioDataloader, Self::TokioBatchAintOne, Self::Tokio];
-
-    /// The name in files, cell ids and dumps.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::TokioDirect => "tokio_direct",
-            Self::TokioDataloader => "tokio_dataloader",
-            Self::TokioBatchAintOne => "tokio_batch_aint_one",
-            Self::Tokio => "tokio",
-        }
-    }
 }
 
 /// A limit on one metric of one phase, judged on the median over repetitions of each of our cells.

@@ -1,0 +1,83 @@
+//! `serve`: the service of a workload file alone, for clients of one's own.
+
+use std::io;
+use std::net::ToSocketAddrs;
+
+use forebay::net::Address;
+
+use super::ServeArgs;
+use super::output::{Sink, complain};
+use crate::exit::Exit;
+use crate::server::{self, ANY_PORT, DESCRIPTORS_ASIDE};
+use crate::subject::CellError;
+use crate::workload_file::{LoadOptions, LoadedWorkload, Workload, load};
+
+pub(super) fn serve(args: &ServeArgs) -> io::Result<Exit> {
+    let options = LoadOptions { overrides: args.overrides.clone(), ..LoadOptions::default() };
+    let workload = match load(&args.file, &options) {
+        Ok(workload) => workload,
+        Err(report) => {
+            complain(&report.to_string());
+            return Ok(Exit::InvalidFile);
+        }
+    };
+    match start(args, &workload) {
+        Ok(serving) => {
+            Sink::Stdout.write(&format!("ready {}", serving.address()))?;
+            serving.until_signal()?;
+            Ok(Exit::Ok)
+        }
+        Err(Refusal(message, exit)) => {
+            complain(&format!("error: {message}"));
+            Ok(exit)
+        }
+    }
+}
+
+/// Why nothing is served, and how the program ends.
+struct Refusal(String, Exit);
+
+impl Refusal {
+    fn usage(message: String) -> Self {
+        Self(message, Exit::Usage)
+    }
+}
+
+impl From<CellError> for Refusal {
+    fn from(error: CellError) -> Self {
+        let exit = match error {
+            CellError::HostUnfit(_) => Exit::HostUnfit,
+            CellError::NotBuilt(_) => Exit::Usage,
+            _ => Exit::Internal,
+        };
+        Self(error.to_string(), exit)
+    }
+}
+
+fn start(args: &ServeArgs, workload: &LoadedWorkload) -> Result<server::Serving, Refusal> {
+    let file = &workload.file;
+    let Workload::Echo(service) = &file.workload else {
+        let tag = file.workload.tag();
+        let why = "it makes its requests itself, so there is nothing to connect to";
+        return Err(Refusal::usage(format!("{tag} is no service: {why}")));
+    };
+    if args.admin.is_some() {
+        let why = "echo has no admin listener; leave --admin out".to_owned();
+        return Err(Refusal::usage(why));
+    }
+    let address = address(args.listen.as_deref().unwrap_or(ANY_PORT)).map_err(Refusal::usage)?;
+    let needed = u64::from(service.connections) + DESCRIPTORS_ASIDE;
+    crate::process::allow_open_files(needed).map_err(CellError::HostUnfit)?;
+    Ok(server::serve(&file.engine, service, file.seed, &address, &[])?)
+}
+
+/// An address as the user writes it; a host's name is looked up.
+fn address(text: &str) -> Result<Address, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let first = text.to_socket_addrs().ok().and_then(|mut found| found.next());
+    first
+        .map(Address::from)
+        .ok_or_else(|| format!("--listen `{text}` is neither HOST:PORT of this host nor unix:PATH"))
+}

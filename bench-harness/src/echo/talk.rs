@@ -1,0 +1,197 @@
+//! What a client says in one phase, in a closed loop or as a schedule hands requests over.
+//!
+//! One task for each connection does both directions. Replies come in order, so the tickets of what
+//! is in flight stand in a queue. A connection that breaks fails what is in flight on it and, under
+//! a schedule, what is handed to it later; the other connections go on.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use futures_lite::future::or;
+
+use super::line::Line;
+use crate::clock::Clock;
+use crate::load::{Ended, PhaseTally, Ticket};
+
+/// What all clients of a phase share.
+pub(super) struct Talks {
+    pub(super) clock: Clock,
+    pub(super) end_ns: u64,
+    pub(super) tally: RefCell<PhaseTally>,
+}
+
+/// One client's part of a phase.
+pub(super) struct Talk {
+    line: Rc<Line>,
+    talks: Rc<Talks>,
+    in_flight: VecDeque<Ticket>,
+    out: Vec<u8>,
+}
+
+impl Talk {
+    pub(super) fn new(line: &Rc<Line>, talks: &Rc<Talks>) -> Self {
+        Self {
+            line: Rc::clone(line),
+            talks: Rc::clone(talks),
+            in_flight: VecDeque::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Keeps `depth` requests in flight until `n_requests` have been made or the window closes.
+    pub(super) async fn in_a_loop(mut self, depth: u64, n_requests: u64) {
+        let mut n_left = n_requests;
+        let now_ns = self.talks.clock.now_ns();
+        for _ in 0..depth.min(n_left) {
+            n_left -= 1;
+            self.put_request(now_ns, now_ns);
+        }
+        while !self.in_flight.is_empty() {
+            let Ok(n_replies) = self.exchange().await else { return self.give_up() };
+            let now_ns = self.talks.clock.now_ns();
+            if now_ns < self.talks.end_ns {
+                // Each reply brings the next request, from the moment it ended.
+                for _ in 0..n_replies.min(n_left) {
+                    n_left -= 1;
+                    self.put_request(now_ns, now_ns);
+                }
+            }
+        }
+    }
+
+    /// Makes the requests that a schedule hands over, until it has handed over the last.
+    pub(super) async fn on_schedule(mut self, due: Rc<Due>, in_flight_max: usize) {
+        loop {
+            while self.in_flight.len() < in_flight_max
+                && let Some(intended_ns) = due.take()
+            {
+                let now_ns = self.talks.clock.now_ns();
+                self.put_request(intended_ns, now_ns);
+            }
+            if self.in_flight.is_empty() && due.is_over() {
+                return;
+            }
+            if self.line.send(&mut self.out).await.is_err() {
+                break;
+            }
+            // Without room, or with nothing more to come, only replies change anything.
+            let only_replies = self.in_flight.len() >= in_flight_max || due.is_over();
+            let rung = async {
+                if only_replies {
+                    std::future::pending::<()>().await;
+                }
+                due.rung().await;
+                Ok(0)
+            };
+            if or(self.exchange(), rung).await.is_err() {
+                break;
+            }
+        }
+        self.give_up();
+        due.fail_rest(&self.talks).await;
+    }
+
+    fn put_request(&mut self, intended_ns: u64, now_ns: u64) {
+        let ticket = self.talks.tally.borrow_mut().recorder.start(intended_ns, now_ns);
+        self.in_flight.push_back(ticket);
+        self.line.put_request(&mut self.out);
+    }
+
+    /// Sends what was put, waits for bytes, and counts the replies among them.
+    async fn exchange(&mut self) -> std::io::Result<u64> {
+        let Self { line, talks, in_flight, out } = self;
+        line.send(out).await?;
+        let mut n_replies = 0;
+        let mut now_ns = None;
+        line.receive(|wrong| {
+            // Once for a chunk: its replies came together.
+            let ended_ns = *now_ns.get_or_insert_with(|| talks.clock.now_ns());
+            let ticket = in_flight.pop_front().expect("a reply is to a request in flight");
+            talks.tally.borrow_mut().end(
+                ticket,
+                ended_ns,
+                wrong.map_or(Ended::Right, Ended::Wrong),
+            );
+            n_replies += 1;
+        })
+        .await?;
+        Ok(n_replies)
+    }
+
+    /// Fails what is in flight on a connection that broke.
+    fn give_up(&mut self) {
+        let now_ns = self.talks.clock.now_ns();
+        for ticket in self.in_flight.drain(..) {
+            self.talks.tally.borrow_mut().end(ticket, now_ns, Ended::Failed("connection"));
+        }
+    }
+}
+
+/// Requests that a schedule has handed to a client, by their intended start.
+#[derive(Default)]
+pub(super) struct Due {
+    intended_ns: RefCell<VecDeque<u64>>,
+    over: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl Due {
+    /// Hands a request over.
+    pub(super) fn put(&self, intended_ns: u64) {
+        self.intended_ns.borrow_mut().push_back(intended_ns);
+        self.ring();
+    }
+
+    /// Says that there will be no more.
+    pub(super) fn end(&self) {
+        self.over.set(true);
+        self.ring();
+    }
+
+    /// Requests that have not been made.
+    pub(super) fn len(&self) -> usize {
+        self.intended_ns.borrow().len()
+    }
+
+    fn ring(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn take(&self) -> Option<u64> {
+        self.intended_ns.borrow_mut().pop_front()
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.get() && self.intended_ns.borrow().is_empty()
+    }
+
+    /// Waits until there is something to take, or no more will be.
+    async fn rung(&self) {
+        poll_fn(|cx| {
+            if self.over.get() || !self.intended_ns.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            self.waker.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Fails what is handed over to a client that has no connection any more.
+    async fn fail_rest(&self, talks: &Talks) {
+        while !self.is_over() {
+            self.rung().await;
+            while let Some(intended_ns) = self.take() {
+                let now_ns = talks.clock.now_ns();
+                let mut tally = talks.tally.borrow_mut();
+                let ticket = tally.recorder.start(intended_ns, now_ns);
+                tally.end(ticket, now_ns, Ended::Failed("connection"));
+            }
+        }
+    }
+}

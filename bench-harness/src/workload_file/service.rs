@@ -1,0 +1,116 @@
+//! The service of a workload file, and who else does the same work.
+
+use forebay_workloads::echo::{Config as Echo, Protocol};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The service and what is asked of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Workload {
+    /// Requests that are trees of units making database calls.
+    Units(forebay_workloads::units::Config),
+    /// Connections that get back what they send.
+    Echo(forebay_workloads::echo::Config),
+}
+
+/// The connections of a service's clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// How many are open throughout.
+    pub n_open: u64,
+    /// Most requests in flight on each.
+    pub pipelined_max: u64,
+}
+
+impl Workload {
+    /// The word that stands for this service in a file.
+    #[must_use]
+    pub const fn tag(&self) -> &'static str {
+        match self {
+            Self::Units(_) => "units",
+            Self::Echo(_) => "echo",
+        }
+    }
+
+    /// Names of the stages that the service declares, in order of rank.
+    #[must_use]
+    pub fn stages(&self) -> Vec<&'static str> {
+        match self {
+            Self::Units(config) => config.stages(),
+            Self::Echo(_) => Vec::new(),
+        }
+    }
+
+    /// The cargo feature that this service needs and this build was made without.
+    #[must_use]
+    pub fn left_out(&self) -> Option<&'static str> {
+        match self {
+            Self::Units(config) => config.left_out(),
+            Self::Echo(config) => config.left_out(),
+        }
+    }
+
+    /// The connections that its clients hold open; `None` where there are no clients.
+    #[must_use]
+    pub fn connections(&self) -> Option<Connections> {
+        match self {
+            Self::Units(_) => None,
+            Self::Echo(config) => Some(Connections {
+                n_open: config.connections.into(),
+                pipelined_max: config.pipelined_max().into(),
+            }),
+        }
+    }
+
+    /// The other implementations that there are of this service.
+    #[must_use]
+    pub const fn peers(&self) -> &'static [Peer] {
+        match self {
+            Self::Units(_) => Peer::OF_UNITS,
+            Self::Echo(Echo { protocol: Protocol::Bytes(_), .. }) => Peer::OF_ECHO,
+            Self::Echo(Echo { protocol: Protocol::Http, .. }) => Peer::OF_PAGES,
+        }
+    }
+}
+
+/// Another implementation of the same work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Peer {
+    /// The same requests as tokio tasks, one call at a time against a pool.
+    TokioDirect,
+    /// tokio with async-graphql's `DataLoader`.
+    TokioDataloader,
+    /// tokio with the `batch-aint-one` crate.
+    TokioBatchAintOne,
+    /// Plain tokio tasks, where no batching is at stake; hyper on them where pages are served.
+    Tokio,
+    /// A hand-written loop over edge-triggered epoll.
+    Epoll,
+    /// The streams of the executor that shards run on.
+    GlommioStream,
+}
+
+impl Peer {
+    /// Those of the units workload.
+    const OF_UNITS: &'static [Self] =
+        &[Self::TokioDirect, Self::TokioDataloader, Self::TokioBatchAintOne, Self::Tokio];
+    /// Those of the echo workload that carry bytes.
+    const OF_ECHO: &'static [Self] = &[Self::Tokio, Self::Epoll, Self::GlommioStream];
+    /// Those of the echo workload that serve pages.
+    const OF_PAGES: &'static [Self] = &[Self::Tokio];
+
+    /// The name in files, cell ids and dumps.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TokioDirect => "tokio_direct",
+            Self::TokioDataloader => "tokio_dataloader",
+            Self::TokioBatchAintOne => "tokio_batch_aint_one",
+            Self::Tokio => "tokio",
+            Self::Epoll => "epoll",
+            Self::GlommioStream => "glommio_stream",
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! Goal: every server of the echo workload, ours and the peers', sends back every byte and is
+//! measured from outside; a reply that is wrong cannot pass; `serve` serves anybody.
+//! Method: small fixed numbers of requests through the binary, as the parent starts its children,
+//! and plain sockets for `serve`. What is asserted are counts and checks, never times.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use bench_harness::dump::{self, Dump, Repetition};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_bench-harness");
+
+fn workloads() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads")
+}
+
+/// One repetition, as the parent asks a child for it.
+struct Cell {
+    echo: Value,
+    engine: Value,
+    peer: Option<&'static str>,
+    arrival: Value,
+    requests: u64,
+}
+
+impl Cell {
+    fn of(echo: Value) -> Self {
+        let arrival = json!({"each_connection": {"in_flight": 1}});
+        Self { echo, engine: json!({"shards": 1}), peer: None, arrival, requests: 400 }
+    }
+
+    fn reply(&self) -> Value {
+        let phase = |role: &str, requests: u64| json!({"name": role, "role": role, "arrival": self.arrival, "until": {"requests": requests}});
+        let spec = json!({
+            "cell_id": "measure",
+            "base_dir": workloads(),
+            "seed": 7,
+            "repetition": 0,
+            "peer": self.peer,
+            "engine": self.engine,
+            "workload": {"echo": self.echo},
+            "stages": {},
+            "warmups": [phase("warmup", 40)],
+            "phase": phase("measure", self.requests),
+        });
+        let mut child = Command::new(BINARY)
+            .arg("cell")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(spec.to_string().as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Runs, and checks that every request completed and was verified.
+    fn completes(&self) -> Repetition {
+        let mut reply = self.reply();
+        let repetition = reply["repetition"].take();
+        assert!(repetition.is_object(), "{reply}");
+        let repetition: Repetition = serde_json::from_value(repetition).unwrap();
+        let (ops, n) = (&repetition.ops, self.requests);
+        // A host too busy for a small rate is not what these tests are about.
+        let wrong = repetition.invalid_reasons.iter().find(|why| !why.contains("overloaded"));
+        assert_eq!(wrong, None);
+        assert_eq!(
+            (ops.offered, ops.completed, ops.verified, ops.in_flight_at_end),
+            (n, n, n, 0),
+            "{:?}",
+            repetition.errors_by_kind
+        );
+        repetition
+    }
+}
+
+#[test]
+fn every_message_comes_back_by_either_way_to_the_sockets() {
+    for sockets in ["auto", "readiness"] {
+        let engine = json!({"shards": 1, "sockets": sockets});
+        let repetition = Cell { engine, ..Cell::of(json!({"connections": 20})) }.completes();
+        if sockets == "readiness" {
+            assert_eq!(repetition.sockets.value().map(String::as_str), Some("readiness"));
+        }
+        assert!(!repetition.generator_in_subject);
+        let [shard] = &repetition.shards[..] else { panic!("{:?}", repetition.shards) };
+        assert_eq!(shard.ops, 400);
+        assert!(repetition.per_op.get("cpu_ns").unwrap().value().unwrap().value.get() > 0.0);
+        assert!(repetition.memory.max_rss_bytes.value().is_some());
+        // Counted, or a reason is given: most hosts keep the counter from ordinary users.
+        let calls = repetition.per_op.get("system_calls").unwrap();
+        assert!(calls.value().is_some() || calls.reason().is_some_and(|why| !why.is_empty()));
+    }
+}
+
+#[test]
+fn long_messages_and_deep_pipelines_come_back_in_order() {
+    for (message_bytes, in_flight) in [(16, 1_000), (64, 8), (16_384, 3)] {
+        let echo =
+            json!({"connections": 5, "protocol": {"bytes": {"message_bytes": message_bytes}}});
+        let arrival = json!({"each_connection": {"in_flight": in_flight}});
+        Cell { arrival, ..Cell::of(echo) }.completes();
+    }
+}
+
+#[test]
+fn requests_by_a_schedule_and_in_one_loop_are_all_answered() {
+    for arrival in [
+        json!({"poisson": {"rate_per_s": 2_000}}),
+        json!({"constant": {"rate_per_s": 2_000}}),
+        json!({"closed": {"in_flight": 7}}),
+    ] {
+        Cell { arrival, ..Cell::of(json!({"connections": 10})) }.completes();
+    }
+}
+
+#[test]
+fn a_busy_shard_still_answers() {
+    Cell::of(json!({"connections": 10, "busy_us": 200})).completes();
+}
+
+#[test]
+fn several_shards_share_one_port() {
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let engine = json!({"shards": cpus.min(2)});
+    Cell { engine, ..Cell::of(json!({"connections": 20})) }.completes();
+}
+
+#[test]
+fn a_hundred_connections_tell_their_memory_and_fewer_do_not() {
+    let memory = |connections: u32| {
+        let repetition = Cell::of(json!({"connections": connections})).completes();
+        repetition.extra["connection_resident_bytes"].value.clone()
+    };
+    assert!(memory(200).get().is_some());
+    assert!(memory(20).reason().unwrap().contains("fewer than 100"));
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn every_page_is_served_and_checked() {
+    let cell = Cell::of(json!({"connections": 8, "protocol": "http"}));
+    cell.completes();
+    let arrival = json!({"each_connection": {"in_flight": 5}});
+    Cell { arrival, ..cell }.completes();
+}
+
+#[cfg(not(feature = "http"))]
+#[test]
+fn pages_in_a_build_without_them_are_named() {
+    let reply = Cell::of(json!({"connections": 8, "protocol": "http"})).reply();
+    let why = reply["error"]["not_built"].as_str().unwrap_or_default();
+    assert!(why.contains("cargo feature `http`"), "{reply}");
+}
+
+#[cfg(feature = "peers")]
+#[test]
+fn every_peer_sends_back_every_byte() {
+    for (peer, sockets) in [("tokio", "tokio"), ("epoll", "epoll"), ("glommio_stream", "glommio")] {
+        for echo in [
+            json!({"connections": 20}),
+            json!({"connections": 3, "protocol": {"bytes": {"message_bytes": 16_384}}}),
+            json!({"connections": 5, "busy_us": 20}),
+        ] {
+            let repetition = Cell { peer: Some(peer), ..Cell::of(echo) }.completes();
+            assert_eq!(repetition.sockets.value().map(String::as_str), Some(sockets));
+            assert!(repetition.shards.is_empty());
+        }
+    }
+    let pages = json!({"connections": 4, "protocol": "http"});
+    Cell { peer: Some("tokio"), ..Cell::of(pages) }.completes();
+}
+
+#[cfg(feature = "peers")]
+#[test]
+fn a_peer_says_what_it_is_not_built_for() {
+    let spoiled = json!({"connections": 4, "protocol": {"bytes": {"spoil_one_in": 3}}});
+    for (peer, echo) in [
+        ("epoll", json!({"connections": 4, "protocol": "http"})),
+        ("tokio_direct", json!({"connections": 4})),
+        ("tokio", spoiled),
+    ] {
+        let reply = Cell { peer: Some(peer), ..Cell::of(echo) }.reply();
+        assert!(reply["error"]["not_built"].is_string(), "{peer}: {reply}");
+    }
+}
+
+fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{:?}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+fn harness(args: &[&str]) -> Output {
+    Command::new(BINARY).args(args).output().unwrap()
+}
+
+/// Runs a shipped file as small as it gets, and has the binary validate its dump.
+fn run_file(name: &str, more: &[&str]) -> (Dump, Output) {
+    let results = tempfile::tempdir().unwrap();
+    let (dir, file) = (results.path().to_str().unwrap(), workloads().join(name));
+    let mut args = vec!["run", file.to_str().unwrap(), "--quick", "--repetitions", "1"];
+    args.extend(["--results-dir", dir]);
+    args.extend(more);
+    let output = harness(&args);
+    let stem = Path::new(name).file_stem().unwrap();
+    let mut dumps = std::fs::read_dir(results.path().join(stem)).unwrap();
+    let path = dumps.next().unwrap().unwrap().path();
+    let validated = harness(&["validate", path.to_str().unwrap()]);
+    assert!(validated.status.success(), "{}", said(&validated));
+    (dump::read(&path).unwrap(), output)
+}
+
+#[test]
+fn every_shipped_file_runs_and_every_reply_is_checked() {
+    let small = r#"matrix={"workload.echo.connections":[1,20]}"#;
+    for (name, more) in [
+        ("echo.json", &["--set", small][..]),
+        ("echo-spin.json", &[]),
+        ("echo-pipelined.json", &[]),
+        ("echo-busy.json", &[]),
+        ("echo-open.json", &["--set", "phases.open.arrival.poisson.rate_per_s=2000"]),
+        #[cfg(feature = "http")]
+        ("echo-http.json", &[]),
+    ] {
+        let (dump, output) = run_file(name, more);
+        for cell in &dump.cells {
+            let wrong = cell.invalid_reasons.iter().find(|why| !why.contains("overloaded"));
+            assert_eq!(wrong, None, "{name}: {}\n{}", cell.id, said(&output));
+            let [repetition] = &cell.repetitions[..] else { panic!("{name}: {}", cell.id) };
+            assert_eq!(repetition.ops.verified, repetition.ops.completed);
+            assert!(repetition.ops.completed > 0, "{name}: {}", cell.id);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_spoils_a_byte_makes_the_run_invalid() {
+    let spoil = "workload.echo.protocol.bytes.spoil_one_in=3";
+    let (dump, output) = run_file("echo-pipelined.json", &["--set", spoil, "--set", "peers=[]"]);
+    assert_eq!(output.status.code(), Some(9), "{}", said(&output));
+    let [cell] = &dump.cells[..] else { panic!("one cell: {:?}", dump.cells) };
+    assert!(!cell.valid);
+    let reasons = cell.invalid_reasons.join("\n");
+    assert!(reasons.contains("verification failed"), "{reasons}");
+    assert!(reasons.contains("first wrong reply: message "), "{reasons}");
+    let repetition = &cell.repetitions[0];
+    assert_eq!(repetition.errors_by_kind["wrong"], repetition.ops.failed);
+    assert!(repetition.ops.failed > 0 && repetition.ops.completed > 0);
+}
+
+/// A server started by `serve`, killed if the test fails.
+struct Server(Child);
+
+impl Server {
+    /// Starts it and reads where it listens.
+    fn start(args: &[&str]) -> (Self, String) {
+        let mut child =
+            Command::new(BINARY).arg("serve").args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().unwrap();
+        BufReader::with_capacity(1, stdout).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("ready ").unwrap_or_else(|| panic!("said {line:?}"));
+        (Self(child), address.trim_end().to_owned())
+    }
+
+    /// Asks it to end, and waits for that.
+    fn end(mut self, signal: Signal) -> Option<i32> {
+        let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+        let status = self.0.wait().unwrap();
+        let mut rest = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "", "stdout carries the asked lines only");
+        status.code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Sends bytes from an ordinary client and expects them back, then the end.
+fn expect_echo(mut stream: impl Read + Write, finish: impl Fn()) {
+    stream.write_all(b"any client can check it").unwrap();
+    finish();
+    let mut back = String::new();
+    stream.read_to_string(&mut back).unwrap();
+    assert_eq!(back, "any client can check it");
+}
+
+fn expect_echo_from(address: &str) {
+    let stream = TcpStream::connect(address).unwrap();
+    let also = stream.try_clone().unwrap();
+    expect_echo(stream, || also.shutdown(Shutdown::Write).unwrap());
+}
+
+#[test]
+fn serve_says_where_and_ends_well_on_either_signal() {
+    let file = workloads().join("echo.json");
+    let file = file.to_str().unwrap();
+    for (signal, more) in [
+        (Signal::TERM, &[][..]),
+        (Signal::INT, &["--listen", "localhost:0", "--set", "engine.sockets=readiness"]),
+    ] {
+        let (server, address) = Server::start(&[&[file], more].concat());
+        for _ in 0..3 {
+            expect_echo_from(&address);
+        }
+        assert_eq!(server.end(signal), Some(0));
+    }
+}
+
+#[test]
+fn serve_with_several_shards_listens_on_one_port() {
+    let shards = std::thread::available_parallelism().unwrap().get().min(2);
+    let set = format!("engine.shards={shards}");
+    let file = workloads().join("echo.json");
+    let (server, address) = Server::start(&[file.to_str().unwrap(), "--set", &set]);
+    for _ in 0..20 {
+        expect_echo_from(&address);
+    }
+    // A client that stays open does not keep the server from ending.
+    let _open = TcpStream::connect(&address).unwrap();
+    assert_eq!(server.end(Signal::TERM), Some(0));
+}
+
+#[test]
+fn serve_listens_on_a_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let listen = format!("unix:{}", dir.path().join("echo.sock").display());
+    let file = workloads().join("echo.json");
+    let (server, address) = Server::start(&[file.to_str().unwrap(), "--listen", &listen]);
+    assert_eq!(address, listen);
+    let path = address.strip_prefix("unix:").unwrap();
+    let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+    let also = stream.try_clone().unwrap();
+    expect_echo(stream, || also.shutdown(Shutdown::Write).unwrap());
+    assert_eq!(server.end(Signal::TERM), Some(0));
+}
+
+#[test]
+fn serve_refuses_what_it_cannot_serve() {
+    let file = |name: &str| workloads().join(name).to_str().unwrap().to_owned();
+    let (echo, units) = (file("echo.json"), file("units.json"));
+    for (args, code, part) in [
+        (vec!["serve", &units], 2, "units is no service"),
+        (vec!["serve", &echo, "--admin", "127.0.0.1:0"], 2, "no admin listener"),
+        (vec!["serve", &echo, "--listen", "nowhere"], 2, "neither HOST:PORT"),
+        (vec!["serve", &echo, "--set", "workload.echo.connections=0"], 3, "between 1 and"),
+        (vec!["serve", "nowhere.json"], 3, "cannot be read"),
+    ] {
+        let output = harness(&args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", said(&output));
+        assert!(said(&output).contains(part), "{args:?}: {}", said(&output));
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
