@@ -287,6 +287,13 @@ pub enum StartError {
         /// How long it did.
         after: Duration,
     },
+    /// A limit is not possible.
+    Limit {
+        /// The limit, as it is called in [`Limits`](crate::Limits).
+        limit: &'static str,
+        /// What would be right.
+        problem: String,
+    },
     /// A stage's policy is not possible.
     Stage {
         /// The stage.
@@ -338,6 +345,7 @@ impl fmt::Display for StartError {
                 "shard {shard}: lanes not connected after {after:?}; raise `start_timeout` on a \
                  host this busy"
             ),
+            Self::Limit { limit, problem } => write!(f, "limits: {limit}: {problem}"),
             Self::Stage { stage, problem } => write!(f, "stage {stage}: {problem}"),
             Self::Factory { stage, shard, source } => {
                 write!(f, "stage {stage} on shard {shard}: its factory failed: {source}")

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::error::StartError;
+
 /// Hard bounds of one engine. All are per shard unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -118,6 +120,12 @@ pub(crate) const PARCELS_PER_TURN: usize = 16;
 /// one, a burst of them delays everything else by less than a millisecond.
 pub(crate) const NET_COMPLETIONS_PER_TURN: usize = 256;
 
+/// What the kernel takes as a ring of buffers.
+const NET_BUFFERS_MAX: u16 = 1 << 15;
+
+/// Far more than one receive brings; 256 of them are 256 MiB.
+const NET_BUFFER_BYTES_MAX: usize = 1 << 20;
+
 /// How long a pass may hold back what was written to sockets. An enter costs about 200 ns.
 pub(crate) const NET_HOLD: Duration = Duration::from_micros(50);
 
@@ -140,6 +148,24 @@ const _: () = assert!(WAIT_CAP.as_nanos() <= 10_000_000, "rule 2 allows at most 
 const _: () = assert!(WAIT_CAP.as_nanos() < IDLE_CAP.as_nanos());
 
 impl Limits {
+    /// Finds a limit that nothing could run with.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        let refuse = |limit, problem: String| Err(StartError::Limit { limit, problem });
+        if !self.net_buffers.is_power_of_two() || self.net_buffers > NET_BUFFERS_MAX {
+            let n_buffers = self.net_buffers;
+            let problem =
+                format!("{n_buffers} is no power of two from 1 to {NET_BUFFERS_MAX}: try 256");
+            return refuse("net_buffers", problem);
+        }
+        if !(1..=NET_BUFFER_BYTES_MAX).contains(&self.net_buffer_bytes) {
+            let n_bytes = self.net_buffer_bytes;
+            let problem =
+                format!("{n_bytes} bytes are not from 1 to {NET_BUFFER_BYTES_MAX}: try 4096");
+            return refuse("net_buffer_bytes", problem);
+        }
+        Ok(())
+    }
+
     /// The limits as lines of text, printed when an engine starts.
     #[must_use]
     pub fn describe(&self) -> String {

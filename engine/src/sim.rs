@@ -108,6 +108,14 @@ impl SimOptions {
 const SOCKETS_ENDING: Duration = Duration::from_secs(1);
 const SOCKETS_STEP: Duration = Duration::from_micros(200);
 
+/// How the sockets of a shard that has ended close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// When what was written has left.
+    Gently,
+    Cut,
+}
+
 /// What a simulated shard is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -124,6 +132,7 @@ enum State {
     Closing {
         next: Time,
         until: Time,
+        ending: Ending,
     },
     Gone,
 }
@@ -150,10 +159,18 @@ impl SimShard {
     }
 
     /// Goes on closing the sockets of a shard that has ended, for as long as on a real ring.
-    fn end_sockets(&mut self, now: Time, until: Time) {
+    fn end_sockets(&mut self, now: Time, until: Time, ending: Ending) {
         let next = now.after(SOCKETS_STEP);
-        let is_over = self.shard.end_sockets() || next > until;
-        self.state = if is_over { State::Gone } else { State::Closing { next, until } };
+        self.state = if self.shard.end_sockets() {
+            State::Gone
+        } else if next <= until {
+            State::Closing { next, until, ending }
+        } else if ending == Ending::Gently {
+            self.shard.cut_sockets();
+            State::Closing { next, until: now.after(SOCKETS_ENDING), ending: Ending::Cut }
+        } else {
+            State::Gone
+        };
     }
 }
 
@@ -203,7 +220,7 @@ impl Builder {
 impl Simulation {
     fn new(builder: &Builder, options: SimOptions) -> Result<Self, StartError> {
         let n_shards = options.n_shards;
-        builder.check_stages(n_shards)?;
+        builder.check(n_shards)?;
         let world = Rc::new(World {
             clock: Cell::new(Time::from_nanos(1)),
             rng: RefCell::new(fastrand::Rng::with_seed(options.seed)),
@@ -335,7 +352,7 @@ impl Simulation {
         };
         if next == Next::Ended {
             self.bury(idx);
-            self.shards[idx].end_sockets(now, now.after(SOCKETS_ENDING));
+            self.shards[idx].end_sockets(now, now.after(SOCKETS_ENDING), Ending::Gently);
         }
     }
 
@@ -393,7 +410,9 @@ impl Simulation {
                         sim.awaken();
                     }
                 }
-                State::Closing { next, until } if next <= now => sim.end_sockets(now, until),
+                State::Closing { next, until, ending } if next <= now => {
+                    sim.end_sockets(now, until, ending);
+                }
                 _ => {}
             }
         }

@@ -297,7 +297,8 @@ impl Builder {
         self.stages.iter().map(|stage| stage.name)
     }
 
-    pub(crate) fn check_stages(&self, n_shards: usize) -> Result<(), StartError> {
+    pub(crate) fn check(&self, n_shards: usize) -> Result<(), StartError> {
+        self.limits.check()?;
         for stage in &self.stages {
             let problem = stage.options.problem(stage.kind, stage.shareable, n_shards);
             if let Some(problem) = problem {
@@ -347,7 +348,7 @@ impl Builder {
         let wanted = Wanted { sockets: self.sockets, ..Wanted::new(cpus) };
         let host = judge(&gather(), &wanted)?;
         let n_shards = host.shards.len();
-        self.check_stages(n_shards)?;
+        self.check(n_shards)?;
         let bridges = Bridges::new(host.allowed.clone());
 
         let clock = Clock::start();

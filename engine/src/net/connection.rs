@@ -145,22 +145,12 @@ impl Connection {
     }
 
     pub(super) fn queue(&self, bytes: Outgoing) {
-        self.net.with(|table| {
-            if let Ok(stream) = table.stream(self.key) {
-                stream.sending().queue(bytes);
-                table.list(self.key);
-            }
-        });
+        self.net.with(|table| table.queue(self.key, bytes));
     }
 
     /// Queues a copy of bytes.
     pub(super) fn queue_copy(&self, bytes: &[u8]) {
-        self.net.with(|table| {
-            if let Ok(stream) = table.stream(self.key) {
-                stream.sending().queue_copy(bytes, &self.net.pool);
-                table.list(self.key);
-            }
-        });
+        self.net.with(|table| table.queue_copy(self.key, bytes, &self.net.pool));
     }
 
     /// Waits until the kernel has taken all that was written.
@@ -201,7 +191,8 @@ impl Connection {
         })
     }
 
-    /// Ends the connection now, without regard to what is queued.
+    /// Breaks the connection off now, without regard to what is queued: the other side sees a reset.
+    /// Dropping it ends it properly.
     pub fn abort(self) {
         self.net.with(|table| {
             if let Ok(stream) = table.stream(self.key) {

@@ -20,6 +20,9 @@ use crate::runtime::ring::{End, ListenSpec, Ring, Socket};
 /// them by a hash of their addresses. A Unix socket has one listener: let one shard bind it, or
 /// let all [`adopt`](Listener::adopt) copies of one descriptor.
 ///
+/// It has room for one waiting task: of several that await [`accept`](Listener::accept), only the
+/// last is woken.
+///
 /// When descriptors run out (`EMFILE`), accepting pauses for 10 ms, doubled each time up to 1 s.
 pub struct Listener {
     net: Rc<Net>,
@@ -96,22 +99,22 @@ impl Listener {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let waker = cx.waker().clone();
+        // Cloned and dropped outside of the table's borrow: a waker is foreign code.
+        let mut waker = Some(cx.waker().clone());
         let polled = self.net.with(|table| {
             let listening = table.listener(self.key)?;
             if listening.is_closing() {
                 return Err(super::fault::Fault::Closed);
             }
             let accepted = listening.accepted.pop_front();
-            let before = if accepted.is_none() { listening.waker.replace(waker) } else { None };
-            Ok((accepted, before))
+            if accepted.is_none() {
+                std::mem::swap(&mut listening.waker, &mut waker);
+            }
+            Ok(accepted)
         });
         match polled {
-            Ok((Some(key), _)) => Poll::Ready(Ok(Connection::new(Rc::clone(&self.net), key))),
-            Ok((None, before)) => {
-                drop(before);
-                Poll::Pending
-            }
+            Ok(Some(key)) => Poll::Ready(Ok(Connection::new(Rc::clone(&self.net), key))),
+            Ok(None) => Poll::Pending,
             Err(fault) => Poll::Ready(Err(fault.error())),
         }
     }

@@ -105,14 +105,16 @@ impl Net {
         self.table.borrow().has_listed()
     }
 
-    /// Whether the ring has something to be reaped.
+    /// Whether the next turn has something to do here: operations to be begun, completions.
     pub(crate) fn is_ready(&self) -> bool {
-        self.table.borrow_mut().ring().is_ready()
+        let mut table = self.table.borrow_mut();
+        table.has_listed() || table.ring().wants_enter() || table.ring().is_ready()
     }
 
     /// The shard is about to sleep; tells whether something has come already.
     pub(crate) fn arm(&self) -> bool {
-        self.table.borrow_mut().ring().arm()
+        let mut table = self.table.borrow_mut();
+        table.ring().arm() || table.has_listed() || table.ring().wants_enter()
     }
 
     /// The shard is awake.
@@ -135,7 +137,12 @@ impl Net {
         self.with(Table::close_listeners);
     }
 
-    /// Everything closes, whoever holds it.
+    /// Everything closes when what was written has left, whoever holds it.
+    pub(crate) fn release_all(&self) {
+        self.with(Table::release_all);
+    }
+
+    /// Everything closes at once.
     pub(crate) fn close_all(&self) {
         self.with(Table::close_all);
     }

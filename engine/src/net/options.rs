@@ -37,8 +37,9 @@ pub struct ListenOptions {
     /// Connections that the kernel holds until they are accepted; it has a limit of its own
     /// (`net.core.somaxconn`). Default 4,096.
     pub backlog: u32,
-    /// Connections of this listener that may be open at once; further ones wait in the kernel.
-    /// Default 65,536.
+    /// Connections of this listener that may be open at once; further ones wait in the kernel. One
+    /// delivery of the kernel's may bring as many more as `backlog` holds: they are kept, and none is
+    /// taken in until as many have closed. Default 65,536.
     pub connections_max: usize,
     /// The bounds of each.
     pub connection: ConnectionOptions,

@@ -10,6 +10,10 @@ use crate::runtime::ring::{Chunk, Outgoing, Pool};
 /// Small pieces are joined as long as the whole stays below this: a group of replies is one send.
 const JOINED_BYTES_MAX: usize = 16 << 10;
 
+/// Two pieces that cannot be joined in place are copied into one as long as it stays below this: a
+/// send costs more than the copy.
+const COPIED_BYTES_MAX: usize = 4 << 10;
+
 #[derive(Debug, Default)]
 pub(super) struct Sending {
     queue: VecDeque<Outgoing>,
@@ -62,23 +66,33 @@ impl Sending {
 
     /// Queues bytes behind all others.
     pub(super) fn queue(&mut self, bytes: Outgoing) {
-        if bytes.is_empty() {
-            return;
-        }
         self.n_bytes += bytes.len();
-        if let Some(last) = self.queue.back_mut()
-            && last.absorb(&bytes, JOINED_BYTES_MAX)
-        {
-            return;
+        if bytes.is_empty() || self.joins_last(&bytes) {
+            self.spend(bytes);
+        } else {
+            self.queue.push_back(bytes);
         }
-        self.queue.push_back(bytes);
+    }
+
+    /// Puts bytes behind those of the last piece if both are small.
+    fn joins_last(&mut self, bytes: &[u8]) -> bool {
+        let Some(last) = self.queue.back_mut() else { return false };
+        if last.absorb(bytes, JOINED_BYTES_MAX) {
+            return true;
+        }
+        // What others own cannot grow, but a copy can.
+        let is_small = last.len() + bytes.len() <= COPIED_BYTES_MAX;
+        if is_small {
+            let joined = Outgoing::Owned([&**last, bytes].concat());
+            let before = std::mem::replace(last, joined);
+            self.spend(before);
+        }
+        is_small
     }
 
     /// Queues a copy of bytes behind all others.
     pub(super) fn queue_copy(&mut self, bytes: &[u8], pool: &Rc<Pool>) {
-        if let Some(last) = self.queue.back_mut()
-            && last.absorb(bytes, JOINED_BYTES_MAX)
-        {
+        if self.joins_last(bytes) {
             self.n_bytes += bytes.len();
             return;
         }

@@ -5,8 +5,8 @@
 //! none. So every order of events is the same few questions.
 //!
 //! ```text
-//!   connecting ──▶ open ──▶ closing: what is queued leaves ─▶ both directions end
-//!        └──────────┴── given up ──▶ ─▶ each operation's last completion ─▶ the socket closes
+//!   connecting ──▶ open ──▶ closing: what is queued leaves ──▶ ending: both directions end ──▶ closed
+//!        └──────────┴────────── given up ──▶ aborted: what is under way is taken back ──▶ reset
 //! ```
 //!
 //! A socket is closed only when none of its operations is under way: its number may be another
@@ -27,7 +27,10 @@ use crate::runtime::ring::{Address, Chunk, Kind, Op, Outgoing, Side};
 pub(super) enum Step {
     Push(Op),
     Shutdown(Side),
+    /// The other side sees the end of the stream.
     Close,
+    /// The other side sees that the stream was broken off.
+    Reset,
     Nothing,
 }
 
@@ -39,7 +42,9 @@ enum Phase {
     Open,
     /// Nobody holds it: it closes when what is queued has left.
     Closing,
-    /// It closes as soon as it can.
+    /// Both directions end, then it closes.
+    Ending,
+    /// What is under way is taken back, then it is reset.
     Aborted,
 }
 
@@ -65,7 +70,8 @@ pub(super) struct Stream {
 
 impl Stream {
     fn new(phase: Phase, options: ConnectionOptions, now: Time) -> Self {
-        let receiving = Receiving::new(options.read_bytes_max);
+        // None at all would wait for ever.
+        let receiving = Receiving::new(options.read_bytes_max.max(1));
         Self {
             phase,
             held: true,
@@ -97,7 +103,7 @@ impl Stream {
     /// Bytes that may be queued now; none only while as many wait as may.
     pub(super) fn room(&self) -> Result<usize, Fault> {
         self.sending.check_open()?;
-        Ok(self.options.write_bytes_max.saturating_sub(self.sending.n_bytes()))
+        Ok(self.options.write_bytes_max.max(1).saturating_sub(self.sending.n_bytes()))
     }
 
     pub(super) fn receiving(&mut self) -> &mut Receiving {
@@ -132,12 +138,22 @@ impl Stream {
         self.phase = match self.phase {
             Phase::Open => Phase::Closing,
             Phase::Closing => Phase::Closing,
+            Phase::Ending => Phase::Ending,
             Phase::Connecting(_) | Phase::Aborted => Phase::Aborted,
         };
         self.receiving.forget();
     }
 
-    /// Ends it without regard to what is queued.
+    /// Ends it for this reason: properly if all that was written has left, else broken off.
+    pub(super) fn give_up(&mut self, fault: Fault) {
+        let is_whole = self.phase == Phase::Open && self.sending.is_empty();
+        self.abort(fault);
+        if is_whole {
+            self.phase = Phase::Ending;
+        }
+    }
+
+    /// Breaks it off without regard to what is queued.
     pub(super) fn abort(&mut self, fault: Fault) {
         self.phase = Phase::Aborted;
         self.receiving.end(Err(fault));
@@ -194,7 +210,8 @@ impl Stream {
             }
             Phase::Open => self.step_receiving(),
             Phase::Closing => Step::Nothing,
-            Phase::Aborted => return self.step_ending(),
+            Phase::Ending => return self.step_ending(),
+            Phase::Aborted => return self.step_aborting(),
         };
         if !matches!(step, Step::Nothing) {
             return step;
@@ -221,7 +238,7 @@ impl Stream {
         let left = self.sending.is_empty();
         match self.phase {
             Phase::Closing if left || self.sending.check().is_err() => {
-                self.phase = Phase::Aborted;
+                self.phase = Phase::Ending;
                 self.step_ending()
             }
             _ if left && self.sending.is_finishing() && self.shut.is_none() => {
@@ -232,11 +249,8 @@ impl Stream {
         }
     }
 
-    /// Ends what is under way, then closes.
+    /// Ends both directions, waits for what is under way, then closes.
     fn step_ending(&mut self) -> Step {
-        if self.connecting {
-            return self.cancel(Kind::Connect);
-        }
         let under_way = self.receiving.is_armed() || self.sending.is_under_way();
         if under_way && self.shut != Some(Side::Both) {
             self.shut = Some(Side::Both);
@@ -245,9 +259,25 @@ impl Stream {
         if under_way || self.cancelling.is_some() { Step::Nothing } else { Step::Close }
     }
 
-    /// A socket that is no longer connected cannot be shut down: what is under way is taken back.
-    pub(super) fn on_not_shut(&mut self) -> Step {
-        if self.receiving.is_armed() && self.shut == Some(Side::Both) {
+    /// Takes back what is under way, then breaks off: a shutdown would look like a proper end.
+    fn step_aborting(&mut self) -> Step {
+        let under_way = [
+            (self.connecting, Kind::Connect),
+            (self.receiving.is_armed(), Kind::Receive),
+            (self.sending.is_under_way(), Kind::Send),
+        ];
+        match under_way.iter().find(|(is_it, _)| *is_it) {
+            Some((_, kind)) => self.cancel(*kind),
+            None if self.cancelling.is_some() => Step::Nothing,
+            None => Step::Reset,
+        }
+    }
+
+    /// A socket that is no longer connected cannot be shut down: nothing more can be sent, and a
+    /// receive that is under way is taken back if it was to end by this.
+    pub(super) fn on_not_shut(&mut self, side: Side, fault: Fault) -> Step {
+        self.sending.fail(fault);
+        if side == Side::Both && self.receiving.is_armed() {
             return self.cancel(Kind::Receive);
         }
         Step::Nothing
@@ -290,7 +320,7 @@ impl Stream {
     pub(super) fn on_time(&mut self, now: Time) -> bool {
         let passed = self.gives_up_at() <= now;
         if passed {
-            self.abort(Fault::TimedOut);
+            self.give_up(Fault::TimedOut);
         }
         passed
     }

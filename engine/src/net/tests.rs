@@ -6,6 +6,7 @@
 mod rig;
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rig::{Rig, errno, ready};
@@ -13,6 +14,7 @@ use rig::{Rig, errno, ready};
 use super::{ConnectOptions, ConnectionOptions, ListenOptions, Outgoing};
 use crate::runtime::ring::scripted::State;
 use crate::runtime::ring::{Kind, Side};
+use crate::runtime::shared::flag::Flag;
 
 #[test]
 fn a_dropped_read_frees_nothing_and_loses_nothing() {
@@ -164,6 +166,7 @@ fn more_completions_than_a_turn_takes_are_taken_by_the_next() {
     let (connection, key) = rig
         .connected(ConnectionOptions { read_bytes_max: 1 << 20, ..ConnectionOptions::default() });
     let n_pieces = 3 * crate::limits::NET_COMPLETIONS_PER_TURN;
+    rig.script().delivery = 20;
     for _ in 0..n_pieces {
         rig.script().received(key, true, &[7; 40]);
     }
@@ -317,11 +320,21 @@ fn a_writer_waits_while_as_many_bytes_as_may_are_queued() {
 fn small_writes_of_one_turn_leave_together() {
     let rig = Rig::new();
     let (connection, key) = rig.connected(ConnectionOptions::default());
-    for piece in [b"ab".to_vec(), b"cd".to_vec(), b"ef".to_vec()] {
+    for piece in [b"ab".to_vec(), b"cd".to_vec()] {
+        ready(&rig, connection.write(piece)).unwrap();
+    }
+    // Bytes that others own cannot grow in place.
+    for piece in ["ef", "gh"] {
         ready(&rig, connection.write(piece)).unwrap();
     }
     rig.turn();
-    assert_eq!(rig.sent_so_far(key), ["abcdef"]);
+    assert_eq!(rig.sent_so_far(key), ["abcdefgh"]);
+    rig.script().sent(key, Ok(8));
+    for piece in ["one ", "two"] {
+        ready(&rig, connection.write(piece)).unwrap();
+    }
+    rig.turn();
+    assert_eq!(rig.sent_so_far(key).last().unwrap(), "one two");
 }
 
 #[test]
@@ -379,10 +392,43 @@ fn an_attempt_to_connect_is_taken_back_when_it_takes_too_long() {
     drop(connecting);
     rig.turn();
     assert_eq!(rig.state(key), State::Open, "the connect is still under way");
-    rig.script().connected(key, Err(errno::error(errno::ECANCELED)));
-    rig.script().cancelled(key);
+    rig.take_back(key, Kind::Connect);
+    assert_eq!(rig.state(key), State::Reset);
+}
+
+#[test]
+fn an_end_that_cannot_be_sent_is_told_to_whoever_waits_for_it() {
+    let rig = Rig::new();
+    let (connection, key) = rig.connected(ConnectionOptions::default());
+    let mut finishing = Box::pin(connection.finish());
+    assert!(rig.poll(finishing.as_mut()).is_pending());
+    // The other side has reset the connection; the receive that tells so comes a turn later.
+    rig.script().refuse_shutdown = Some(errno::error(errno::ENOTCONN));
     rig.turn();
+    assert!(rig.was_woken());
+    let std::task::Poll::Ready(Err(error)) = rig.poll(finishing.as_mut()) else { panic!() };
+    assert_eq!(error.kind(), ErrorKind::NotConnected);
+    drop(finishing);
+    drop(connection);
+    rig.script().refuse_shutdown = Some(errno::error(errno::ENOTCONN));
+    rig.turn();
+    rig.take_back(key, Kind::Receive);
     assert_eq!(rig.state(key), State::Closed);
+}
+
+#[test]
+fn a_reader_that_takes_a_little_at_a_time_is_not_taken_for_one_that_takes_nothing() {
+    let rig = Rig::new();
+    let (connection, key) = rig.connected(ConnectionOptions::default());
+    ready(&rig, connection.write(vec![7; 20])).unwrap();
+    rig.turn();
+    for _ in 0..20 {
+        rig.pass_time(Duration::from_secs(29));
+        rig.script().sent(key, Ok(1));
+        rig.turn();
+    }
+    ready(&rig, connection.flush()).unwrap();
+    assert_eq!(rig.net.snapshot().timed_out, 0);
 }
 
 #[test]
@@ -400,7 +446,7 @@ fn a_silent_connection_is_closed_at_its_time_and_one_that_speaks_is_not() {
     rig.pass_time(Duration::from_secs(11));
     rig.turn();
     assert_eq!(ready(&rig, connection.read()).unwrap_err().kind(), ErrorKind::TimedOut);
-    assert_eq!(rig.state(key), State::Shut(Side::Both));
+    assert_eq!(rig.state(key), State::Shut(Side::Both), "nothing was lost: a proper end");
     assert_eq!(rig.net.snapshot().timed_out, 1);
 }
 
@@ -415,11 +461,10 @@ fn bytes_that_nobody_takes_close_their_connection_also_when_it_was_dropped() {
         rig.turn();
         rig.pass_time(Duration::from_secs(31));
         rig.turn();
-        assert_eq!(rig.state(key), State::Shut(Side::Both), "dropped: {is_dropped}");
-        rig.script().sent(key, Err(errno::error(errno::EPIPE)));
-        rig.script().received(key, false, b"");
-        rig.turn();
-        assert_eq!(rig.state(key), State::Closed, "dropped: {is_dropped}");
+        rig.take_back(key, Kind::Receive);
+        rig.take_back(key, Kind::Send);
+        // A proper end would tell the other side that this was all.
+        assert_eq!(rig.state(key), State::Reset, "dropped: {is_dropped}");
         if let Some(held) = held {
             assert_eq!(ready(&rig, held.flush()).unwrap_err().kind(), ErrorKind::TimedOut);
         }
@@ -452,47 +497,56 @@ fn everything_closes_when_the_shard_ends_whoever_holds_it() {
     let (listener, listening) = rig.listening(ListenOptions::default());
     ready(&rig, connection.write("lost")).unwrap();
     rig.turn();
+    rig.net.release_all();
+    rig.turn();
+    assert_eq!(rig.state(key), State::Open, "what was written still leaves");
+    rig.take_back(listening, Kind::Accept);
     rig.net.close_all();
     rig.turn();
-    rig.script().sent(key, Err(errno::error(errno::EPIPE)));
-    rig.script().received(key, false, b"");
-    rig.script().accept_failed(listening, errno::error(errno::ECANCELED));
-    rig.script().cancelled(listening);
-    rig.turn();
+    rig.take_back(key, Kind::Receive);
+    rig.take_back(key, Kind::Send);
     assert!(rig.net.is_empty());
+    assert_eq!(rig.state(key), State::Reset);
     assert_eq!(ready(&rig, connection.read()).unwrap_err().kind(), ErrorKind::ConnectionAborted);
     assert!(ready(&rig, listener.accept()).is_err());
 }
 
-/// What the sent bytes belong to asks about sockets when it is dropped.
-struct Nosy;
+/// What the sent bytes belong to asks about sockets when it is dropped, and counts its drops.
+struct Nosy(Arc<Flag>, usize);
 
 impl AsRef<[u8]> for Nosy {
     fn as_ref(&self) -> &[u8] {
-        b"shared"
+        &[b'n'; LARGE][..self.1]
     }
 }
 
 impl Drop for Nosy {
     fn drop(&mut self) {
+        // Panics while the table is borrowed.
         assert!(!super::Net::current().is_empty());
+        std::task::Wake::wake(Arc::clone(&self.0));
     }
 }
 
+const LARGE: usize = 40_000;
+
 #[test]
 fn owners_of_sent_bytes_may_use_sockets_when_they_are_dropped() {
-    for fails in [false, true] {
+    // Joined to the piece before; a piece of its own; one that is given up.
+    for (n_bytes, fails) in [(1, false), (LARGE, false), (LARGE, true)] {
         let rig = Rig::new();
         let (connection, key) = rig.connected(ConnectionOptions::default());
-        for _ in 0..2 {
-            let bytes = bytes::Bytes::from_owner(Nosy);
-            ready(&rig, connection.write(Outgoing::from(bytes))).unwrap();
-        }
+        let dropped = Arc::new(Flag::default());
+        let nosy = Nosy(Arc::clone(&dropped), n_bytes);
+        ready(&rig, connection.write(vec![0; 10])).unwrap();
+        ready(&rig, connection.write(Outgoing::from(bytes::Bytes::from_owner(nosy)))).unwrap();
         rig.turn();
         while rig.script().is_under_way(key, Kind::Send) {
-            rig.script().sent(key, if fails { Err(errno::error(errno::EPIPE)) } else { Ok(6) });
+            let n_bytes = rig.sent_so_far(key).last().unwrap().len();
+            let result = if fails { Err(errno::error(errno::EPIPE)) } else { Ok(n_bytes) };
+            rig.script().sent(key, result);
             rig.turn();
         }
-        assert_eq!(rig.sent_so_far(key).len(), if fails { 1 } else { 2 });
+        assert!(dropped.take(), "{n_bytes} bytes, fails: {fails}");
     }
 }

@@ -170,6 +170,10 @@ impl Hosted for Shard {
         self.net.is_ready()
     }
 
+    fn cut_sockets(&self) {
+        self.enter(|| self.net.close_all());
+    }
+
     fn end_sockets(&self) -> bool {
         self.enter(|| {
             self.net.reap();

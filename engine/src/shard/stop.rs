@@ -86,7 +86,7 @@ impl Shard {
                     self.core.ready().pop().map(crate::runtime::ready::Runnable::run);
                 }
             }
-            self.net.close_all();
+            self.net.release_all();
         });
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{After, SlotKey, State, Table};
-use crate::limits::NET_COMPLETIONS_PER_TURN;
+use crate::limits::{NET_COMPLETIONS_PER_TURN, NET_CQ_ENTRIES};
 use crate::metrics::NetMetrics;
 use crate::net::fault::Fault;
 use crate::net::stream::Stream;
@@ -15,10 +15,12 @@ impl Table {
     pub(in crate::net) fn reap(&mut self) -> usize {
         let mut completions = std::mem::take(&mut self.completions);
         let (mut n_reaped, mut behind) = (0, false);
+        // What has been delivered is taken whole: what is left there fills the completion queue,
+        // until each enter makes the kernel store more elsewhere than a turn takes.
         // No further delivery once a reader is behind: what stops its receiving must be submitted
         // first, or a quick sender fills the memory within one turn.
         while n_reaped < NET_COMPLETIONS_PER_TURN && !behind {
-            self.ring.reap(NET_COMPLETIONS_PER_TURN - n_reaped, &mut completions);
+            self.ring.reap(NET_CQ_ENTRIES as usize, &mut completions);
             if completions.is_empty() {
                 break;
             }

@@ -33,13 +33,26 @@ impl Table {
         }
     }
 
-    /// Closes everything, whoever holds it.
+    /// Lets go of everything, whoever holds it: what was written still leaves.
+    pub(in crate::net) fn release_all(&mut self) {
+        self.close_listeners();
+        let keys: Vec<SlotKey> = self.slots.keys().collect();
+        for key in keys {
+            let Ok(stream) = self.stream(key) else { continue };
+            stream.receiving().end(Err(Fault::Closed));
+            let wakers = [stream.reader.take(), stream.writer.take()];
+            self.after.wake(wakers);
+            self.release(key);
+        }
+    }
+
+    /// Closes everything at once.
     pub(in crate::net) fn close_all(&mut self) {
         self.close_listeners();
         let keys: Vec<SlotKey> = self.slots.keys().collect();
         for key in keys {
             if let Ok(stream) = self.stream(key) {
-                stream.abort(Fault::Closed);
+                stream.give_up(Fault::Closed);
                 let wakers = [stream.reader.take(), stream.writer.take()];
                 self.after.wake(wakers);
                 self.list(key);

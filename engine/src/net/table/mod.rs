@@ -25,7 +25,7 @@ use super::stream::Stream;
 use crate::metrics::{NetMetrics, NetSnapshot};
 use crate::runtime::Time;
 use crate::runtime::core::Core;
-use crate::runtime::ring::{Address, Completion, Ring, Socket, Token};
+use crate::runtime::ring::{Address, Completion, Outgoing, Pool, Ring, Socket, Token};
 use crate::runtime::wheel::TimerId;
 
 new_key_type! {
@@ -194,5 +194,26 @@ impl Table {
         {
             self.listed.push(key);
         }
+    }
+
+    /// Queues bytes to be sent by a connection.
+    pub(in crate::net) fn queue(&mut self, key: SlotKey, bytes: Outgoing) {
+        let Ok(stream) = self.stream(key) else { return self.after.spent.push(bytes) };
+        stream.sending().queue(bytes);
+        self.queued(key);
+    }
+
+    pub(in crate::net) fn queue_copy(&mut self, key: SlotKey, bytes: &[u8], pool: &Rc<Pool>) {
+        if let Ok(stream) = self.stream(key) {
+            stream.sending().queue_copy(bytes, pool);
+            self.queued(key);
+        }
+    }
+
+    fn queued(&mut self, key: SlotKey) {
+        if let Some(State::Stream(stream)) = self.slots.get_mut(key).map(|slot| &mut slot.state) {
+            stream.sending().take_spent(&mut self.after.spent);
+        }
+        self.list(key);
     }
 }

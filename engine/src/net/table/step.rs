@@ -1,8 +1,9 @@
 //! What follows: the listed slots are stepped, what they ask for is pushed, the ring is entered.
 
 use super::{SlotKey, State, Table};
+use crate::net::fault::Fault;
 use crate::net::stream::Step;
-use crate::runtime::ring::Token;
+use crate::runtime::ring::{How, Token};
 
 impl Table {
     /// Steps what is to be stepped, and enters the ring if it has something to do.
@@ -58,19 +59,18 @@ impl Table {
             if let Step::Shutdown(side) = step {
                 let done = self.ring.shutdown(socket, side);
                 let State::Stream(stream) = &mut slot.state else { return };
-                if done.is_ok() {
-                    // Whoever waits for the end to be sent.
-                    self.after.wake([stream.writer.take()]);
-                    continue;
-                }
-                step = stream.on_not_shut();
+                // Whoever waits for the end to be sent.
+                self.after.wake([stream.writer.take()]);
+                let Err(error) = done else { continue };
+                step = stream.on_not_shut(side, Fault::of(&error));
             }
             match step {
                 Step::Push(op) => {
                     let token = Token::new(key.bits(), op.kind());
                     self.ring.push(token, socket, op);
                 }
-                Step::Close => return self.close(key),
+                Step::Close => return self.close(key, How::Closed),
+                Step::Reset => return self.close(key, How::Reset),
                 Step::Nothing | Step::Shutdown(_) => break,
             }
         }
@@ -87,10 +87,10 @@ impl Table {
         }
     }
 
-    fn close(&mut self, key: SlotKey) {
+    fn close(&mut self, key: SlotKey, how: How) {
         let slot = self.slots.get_mut(key).expect("it was stepped just now");
         let timer = slot.timer.take();
-        self.ring.close(slot.socket.take().expect("it closes once"));
+        self.ring.close(slot.socket.take().expect("it closes once"), how);
         self.open -= 1;
         let listener = match &mut slot.state {
             State::Listening(_) => None,

@@ -32,6 +32,7 @@ pub(super) mod errno {
     pub(crate) const EPIPE: i32 = 32;
     pub(crate) const ECONNABORTED: i32 = 103;
     pub(crate) const ECONNRESET: i32 = 104;
+    pub(crate) const ENOTCONN: i32 = 107;
     pub(crate) const ENOBUFS: i32 = 105;
     pub(crate) const ECANCELED: i32 = 125;
 
@@ -112,6 +113,21 @@ impl Rig {
     /// Whether a waiting future was woken since this was last asked.
     pub(super) fn was_woken(&self) -> bool {
         self.woken.take()
+    }
+
+    /// Lets the taking back of an operation, which must have been asked for, complete.
+    pub(super) fn take_back(&self, key: u64, kind: Kind) {
+        assert!(self.script().is_under_way(key, Kind::Cancel), "{kind:?} is not taken back");
+        let error = errno::error(errno::ECANCELED);
+        match kind {
+            Kind::Accept => self.script().accept_failed(key, error),
+            Kind::Connect => self.script().connected(key, Err(error)),
+            Kind::Receive => self.script().receive_failed(key, error),
+            Kind::Send => self.script().sent(key, Err(error)),
+            Kind::Cancel => panic!("a cancel is not taken back"),
+        }
+        self.script().cancelled(key);
+        self.turn();
     }
 
     /// A connection that stands, and its key.

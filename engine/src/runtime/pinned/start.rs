@@ -192,15 +192,24 @@ fn open_ring(sockets: SocketBack, limits: &Limits) -> io::Result<(Box<dyn Ring>,
     Ok((ring, signal))
 }
 
-/// Waits until the shard's sockets have closed: what the kernel still does for them must end before
-/// their memory does, and their port must be free before the stop is reported.
+/// Waits until the shard's sockets have closed: what was written has left by then, what the kernel
+/// still does for them ends before their memory does, and their port is free before the stop is
+/// reported. What cannot leave in time is cut off.
 async fn end_sockets(shard: &dyn Hosted) {
+    if !sockets_end(shard).await {
+        shard.cut_sockets();
+        sockets_end(shard).await;
+    }
+}
+
+async fn sockets_end(shard: &dyn Hosted) -> bool {
     for _ in 0..SOCKETS_ENDING.as_micros() / SOCKETS_STEP.as_micros() {
         if shard.end_sockets() {
-            return;
+            return true;
         }
         Timer::new(SOCKETS_STEP).await;
     }
+    false
 }
 
 type Connected = (Vec<Option<ConnectedSender<Parcel>>>, Vec<Option<ConnectedReceiver<Parcel>>>);

@@ -1,8 +1,10 @@
 //! Where a service listens and a client connects.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -78,7 +80,7 @@ impl Address {
     pub(super) fn from_kernel(address: SocketAddrAny) -> io::Result<Self> {
         if let Ok(unix) = SocketAddrUnix::try_from(address.clone()) {
             let path = unix.path_bytes().unwrap_or_default();
-            return Ok(Self::Unix(String::from_utf8_lossy(path).into_owned().into()));
+            return Ok(Self::Unix(OsStr::from_bytes(path).into()));
         }
         Ok(Self::Tcp(SocketAddr::try_from(address)?))
     }

@@ -131,8 +131,8 @@ pub enum Outgoing {
 }
 
 impl Outgoing {
-    /// Takes more bytes in behind its own if that needs no new memory beyond `joined_max`; tells
-    /// whether it did.
+    /// Takes more bytes in behind its own, as long as the whole stays below `joined_max`; tells
+    /// whether it did. Shared bytes cannot grow.
     pub(crate) fn absorb(&mut self, bytes: &[u8], joined_max: usize) -> bool {
         match self {
             Self::Chunk(chunk) => chunk.absorb(bytes),

@@ -116,7 +116,7 @@ pub(crate) enum Op {
     Connect(Address),
     /// Receives into the ring's own buffers, one completion for each, until it ends.
     Receive,
-    /// Sends all of the bytes, in one piece as far as the kernel goes.
+    /// Sends as many of the bytes as there is room for, once there is any.
     Send(Outgoing),
     /// Takes back the operation of this kind; both complete.
     Cancel(Kind),
@@ -170,7 +170,7 @@ pub(crate) trait Ring: fmt::Debug {
     /// same key, and no other socket of this ring ever does.
     fn push(&mut self, token: Token, socket: &Socket, op: Op);
 
-    /// Whether `enter` has something to do: operations queued, completions held back.
+    /// Whether operations wait for an `enter` to begin them.
     fn wants_enter(&mut self) -> bool;
 
     /// Begins what was queued and lets the kernel deliver what is done.
@@ -187,7 +187,7 @@ pub(crate) trait Ring: fmt::Debug {
     fn shutdown(&mut self, socket: &Socket, side: Side) -> io::Result<()>;
 
     /// Closes a socket that has no operation under way.
-    fn close(&mut self, socket: Socket);
+    fn close(&mut self, socket: Socket, how: How);
 
     /// The address of one end of a socket.
     fn name(&self, socket: &Socket, end: End) -> io::Result<Address>;
@@ -206,6 +206,15 @@ pub(crate) trait Ring: fmt::Debug {
     /// it says until the next `arm` means nothing (readiness goes on signalling). It may also become
     /// readable for nothing, as when bytes come in that nobody receives.
     fn signal(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// How a socket closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// What was sent still arrives, then the end.
+    Closed,
+    /// What has not arrived is lost, and the other side is told so.
+    Reset,
 }
 
 /// Which end of a connection.

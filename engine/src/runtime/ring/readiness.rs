@@ -29,7 +29,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::{
-    Address, Completion, End, Kind, ListenSpec, Op, Outcome, Pool, Ring, Side, Socket, Token,
+    Address, Completion, End, How, Kind, ListenSpec, Op, Outcome, Pool, Ring, Side, Socket, Token,
     socket,
 };
 use crate::limits::NET_EVENTS;
@@ -230,7 +230,8 @@ impl Ring for Readiness {
         socket::end(socket, side)
     }
 
-    fn close(&mut self, socket: Socket) {
+    fn close(&mut self, socket: Socket, how: How) {
+        socket::prepare_close(&socket, how);
         let descriptor = socket.kernel();
         debug_assert_eq!(Rc::strong_count(descriptor), 1, "closed with an operation under way");
         match epoll::delete(&self.epoll, descriptor) {

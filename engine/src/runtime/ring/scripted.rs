@@ -18,8 +18,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use super::{
-    Address, Chunk, Completion, End, Kind, ListenSpec, Op, Outcome, Outgoing, Pool, Ring, Side,
-    Socket, Token,
+    Address, Chunk, Completion, End, How, Kind, ListenSpec, Op, Outcome, Outgoing, Pool, Ring,
+    Side, Socket, Token,
 };
 
 /// Larger than what a test lets be received at once.
@@ -43,6 +43,13 @@ pub(crate) enum State {
     Open,
     Shut(Side),
     Closed,
+    Reset,
+}
+
+impl State {
+    fn is_open(self) -> bool {
+        !matches!(self, Self::Closed | Self::Reset)
+    }
 }
 
 #[derive(Debug)]
@@ -68,6 +75,10 @@ pub(crate) struct Script {
     pub(crate) n_buffers: usize,
     /// Whether the shard is about to sleep.
     pub(crate) armed: bool,
+    /// Completions that one reap brings at most.
+    pub(crate) delivery: usize,
+    /// What the next shutdown gives, instead of being done.
+    pub(crate) refuse_shutdown: Option<io::Error>,
     /// What opening a socket gives next, instead of one.
     pub(crate) refuse: Option<io::Error>,
     under_way: BTreeMap<(u64, u8), UnderWay>,
@@ -84,6 +95,8 @@ pub(crate) fn ring() -> (Box<dyn Ring>, Rc<RefCell<Script>>) {
         n_recycles: 0,
         n_buffers: 8,
         armed: false,
+        delivery: usize::MAX,
+        refuse_shutdown: None,
         refuse: None,
         under_way: BTreeMap::new(),
         completions: VecDeque::new(),
@@ -181,7 +194,7 @@ impl Script {
 
     /// Sockets that are not closed.
     pub(crate) fn n_open(&self) -> usize {
-        self.sockets.iter().filter(|state| **state != State::Closed).count()
+        self.sockets.iter().filter(|state| state.is_open()).count()
     }
 }
 
@@ -214,7 +227,7 @@ impl Ring for ScriptedRing {
     fn push(&mut self, token: Token, socket: &Socket, op: Op) {
         let mut script = self.0.borrow_mut();
         let (key, kind, socket) = (token.key(), token.kind(), socket.simulated());
-        assert_ne!(script.state(socket), State::Closed, "{kind:?} on closed socket {socket}");
+        assert!(script.state(socket).is_open(), "{kind:?} on closed socket {socket}");
         let of_key = script.under_way.range((key, 0)..=(key, u8::MAX));
         for (_, other) in of_key {
             assert_eq!(other.socket, socket, "{token:?} is another socket's");
@@ -242,7 +255,7 @@ impl Ring for ScriptedRing {
 
     fn reap(&mut self, max: usize, into: &mut Vec<Completion>) {
         let mut script = self.0.borrow_mut();
-        let n_reaped = max.min(script.completions.len());
+        let n_reaped = max.min(script.delivery).min(script.completions.len());
         for completion in script.completions.drain(..n_reaped).collect::<Vec<_>>() {
             if !completion.more {
                 let (key, kind) = (completion.token.key(), completion.token.kind());
@@ -260,22 +273,28 @@ impl Ring for ScriptedRing {
 
     fn shutdown(&mut self, socket: &Socket, side: Side) -> io::Result<()> {
         let mut script = self.0.borrow_mut();
+        if let Some(error) = script.refuse_shutdown.take() {
+            return Err(error);
+        }
         let state = &mut script.sockets[socket.simulated() as usize];
         match *state {
-            State::Closed => panic!("shutdown of closed {socket:?}"),
+            State::Closed | State::Reset => panic!("shutdown of closed {socket:?}"),
             State::Shut(Side::Both) => {}
             State::Open | State::Shut(Side::Write) => *state = State::Shut(side),
         }
         Ok(())
     }
 
-    fn close(&mut self, socket: Socket) {
+    fn close(&mut self, socket: Socket, how: How) {
         let mut script = self.0.borrow_mut();
         let number = socket.simulated();
-        assert_ne!(script.state(number), State::Closed, "{socket:?} is closed twice");
+        assert!(script.state(number).is_open(), "{socket:?} is closed twice");
         let under_way = script.under_way.iter().find(|(_, operation)| operation.socket == number);
         assert!(under_way.is_none(), "{socket:?} is closed with {under_way:?}");
-        script.sockets[number as usize] = State::Closed;
+        script.sockets[number as usize] = match how {
+            How::Closed => State::Closed,
+            How::Reset => State::Reset,
+        };
     }
 
     fn name(&self, _socket: &Socket, end: End) -> io::Result<Address> {
@@ -326,7 +345,7 @@ mod tests {
         assert!(script.borrow().is_under_way(KEY, Kind::Receive));
         ring.reap(9, &mut completions);
         assert_eq!((completions.len(), script.borrow().n_under_way()), (2, 0));
-        ring.close(socket);
+        ring.close(socket, How::Closed);
         assert_eq!((script.borrow().state(0), script.borrow().n_open()), (State::Closed, 0));
     }
 
@@ -359,6 +378,6 @@ mod tests {
         ring.push(Token::new(KEY, Kind::Receive), &socket, Op::Receive);
         ring.enter();
         script.borrow_mut().received(KEY, false, b"");
-        ring.close(socket);
+        ring.close(socket, How::Closed);
     }
 }

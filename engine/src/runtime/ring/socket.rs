@@ -2,14 +2,15 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 use rustix::net::{bind, getpeername, getsockname, listen, shutdown, socket_with};
 
-use super::{Address, End, Socket};
+use super::{Address, End, How, Socket};
 
 /// A socket that is to listen.
 #[derive(Clone, Debug)]
@@ -59,11 +60,24 @@ pub(super) fn connecting(to: &Address, from: Option<IpAddr>) -> io::Result<Socke
         sockopt::set_tcp_nodelay(&socket, true)?;
     }
     if let Some(from) = from {
-        // A port whose last connection has just ended will do.
-        sockopt::set_socket_reuseaddr(&socket, true)?;
+        bind_without_port(&socket)?;
         bind(&socket, &SocketAddr::new(from, 0))?;
     }
     Ok(Socket::of(socket))
+}
+
+/// Leaves the choice of a port to the connect, which may take one that has another server: choosing
+/// one at the bind takes the kernel milliseconds when thousands are in use.
+fn bind_without_port(socket: &OwnedFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let (value, len) = ((&raw const on).cast(), size_of_val(&on));
+    let len = libc::socklen_t::try_from(len).expect("the size of an int");
+    let option = libc::IP_BIND_ADDRESS_NO_PORT;
+    // SAFETY: the kernel reads `len` bytes of an int that lives until the call has returned.
+    #[allow(unsafe_code, reason = "no safe crate of ours has this option")]
+    let done =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, option, value, len) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn stream(address: &Address) -> io::Result<OwnedFd> {
@@ -81,6 +95,14 @@ pub(super) fn end(socket: &Socket, side: Side) -> io::Result<()> {
         Side::Both => Shutdown::Both,
     };
     Ok(shutdown(socket.kernel(), how)?)
+}
+
+/// A reset is a close that lingers for no time at all.
+pub(super) fn prepare_close(socket: &Socket, how: How) {
+    if how == How::Reset {
+        // One that is not connected any more has nothing to reset.
+        let _unconnected = sockopt::set_socket_linger(socket.kernel(), Some(Duration::ZERO));
+    }
 }
 
 pub(super) fn name(socket: &Socket, end: End) -> io::Result<Address> {

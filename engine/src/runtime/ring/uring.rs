@@ -28,16 +28,17 @@ use rustix::net::addr::SocketAddrArg;
 
 use super::buffers::BufferRing;
 use super::{
-    Address, Chunk, Completion, End, Kind, ListenSpec, Op, Outcome, Outgoing, Pool, Ring, Side,
-    Socket, Token, socket,
+    Address, Chunk, Completion, End, How, Kind, ListenSpec, Op, Outcome, Outgoing, Pool, Ring,
+    Side, Socket, Token, socket,
 };
 use crate::limits::{NET_CQ_ENTRIES, NET_SQ_ENTRIES};
 
 /// The one group of provided buffers.
 const GROUP: u16 = 0;
 
-/// `MSG_NOSIGNAL | MSG_WAITALL`: an error instead of a signal, and all of it or an error.
-const SEND_FLAGS: i32 = 0x4000 | 0x100;
+/// `MSG_NOSIGNAL`: an error instead of a signal. Without `MSG_WAITALL`: what has left is told as it
+/// leaves, so that a slow reader is told from one that does not read.
+const SEND_FLAGS: i32 = 0x4000;
 
 /// `SOCK_CLOEXEC | SOCK_NONBLOCK` of what is accepted.
 const ACCEPT_FLAGS: i32 = 0o2_000_000 | 0o4_000;
@@ -106,6 +107,7 @@ impl Uring {
                     self.sends.resize_with(slot + 1, || None);
                 }
                 let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                assert!(self.sends[slot].is_none(), "two sends under way in slot {slot}");
                 let bytes = self.sends[slot].insert(bytes);
                 opcode::Send::new(fd, bytes.as_ptr(), len).flags(SEND_FLAGS).build()
             }
@@ -150,7 +152,8 @@ impl Uring {
         loop {
             self.fill();
             self.call()?;
-            if self.waiting.is_empty() {
+            // A kernel that takes nothing at the moment is asked again in the next turn.
+            if self.waiting.is_empty() || self.ring.0.submission().is_full() {
                 return Ok(());
             }
         }
@@ -213,7 +216,8 @@ fn refused(error: &io::Error) -> ! {
     panic!("io_uring_enter of the net ring: {error}")
 }
 
-/// Signals interrupt, a full completion queue is drained by the next reap.
+/// Signals interrupt; a full completion queue and want of memory keep the kernel from taking more
+/// until something has been reaped.
 fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
     [Errno::INTR, Errno::AGAIN, Errno::BUSY, Errno::TIME]
@@ -242,7 +246,7 @@ impl Ring for Uring {
     }
 
     fn wants_enter(&mut self) -> bool {
-        !self.waiting.is_empty() || self.is_held_back()
+        !self.waiting.is_empty() || !self.ring.0.submission().is_empty()
     }
 
     fn enter(&mut self) {
@@ -269,7 +273,8 @@ impl Ring for Uring {
         socket::end(socket, side)
     }
 
-    fn close(&mut self, socket: Socket) {
+    fn close(&mut self, socket: Socket, how: How) {
+        socket::prepare_close(&socket, how);
         drop(socket);
     }
 

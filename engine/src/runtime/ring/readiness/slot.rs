@@ -43,7 +43,7 @@ enum Reading {
 #[derive(Debug)]
 enum Writing {
     Connect,
-    Send { bytes: Outgoing, n_sent: usize },
+    Send(Outgoing),
 }
 
 impl Slot {
@@ -103,7 +103,7 @@ impl Slot {
                 done.extend(self.connect(&address));
             }
             Op::Send(bytes) => {
-                self.begin_writing(Writing::Send { bytes, n_sent: 0 });
+                self.begin_writing(Writing::Send(bytes));
                 if self.writable {
                     done.extend(self.write());
                 }
@@ -186,7 +186,7 @@ impl Slot {
     fn write(&mut self) -> Option<Completion> {
         match self.writing.take()? {
             Writing::Connect => self.connected(),
-            Writing::Send { bytes, n_sent } => self.send(bytes, n_sent),
+            Writing::Send(bytes) => self.send(bytes),
         }
     }
 
@@ -217,24 +217,15 @@ impl Slot {
         Some(self.written(Outcome::Connected(result.map_err(io::Error::from))))
     }
 
-    fn send(&mut self, bytes: Outgoing, n_sent: usize) -> Option<Completion> {
+    fn send(&mut self, bytes: Outgoing) -> Option<Completion> {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        match retry_on_intr(|| send(self.descriptor(), &bytes[n_sent..], flags)) {
-            Ok(n_more) if n_sent + n_more == bytes.len() => {
-                let n_sent = bytes.len();
-                Some(self.written(Outcome::Sent(bytes, Ok(n_sent))))
-            }
-            Ok(n_more) => {
-                // Tried again in its turn, which mostly finds the kernel's buffer full.
-                self.writing = Some(Writing::Send { bytes, n_sent: n_sent + n_more });
-                None
-            }
+        match retry_on_intr(|| send(self.descriptor(), &bytes, flags)) {
             Err(Errno::AGAIN) => {
-                self.writing = Some(Writing::Send { bytes, n_sent });
+                self.writing = Some(Writing::Send(bytes));
                 self.writable = false;
                 None
             }
-            Err(error) => Some(self.written(unsent(bytes, n_sent, error.into()))),
+            sent => Some(self.written(Outcome::Sent(bytes, sent.map_err(io::Error::from)))),
         }
     }
 
@@ -254,8 +245,8 @@ impl Slot {
             (Kind::Connect, Some(Writing::Connect)) => {
                 Some(self.written(Outcome::Connected(Err(error()))))
             }
-            (Kind::Send, Some(Writing::Send { bytes, n_sent })) => {
-                Some(self.written(unsent(bytes, n_sent, error())))
+            (Kind::Send, Some(Writing::Send(bytes))) => {
+                Some(self.written(Outcome::Sent(bytes, Err(error()))))
             }
             (_, other) => {
                 self.writing = other;
@@ -294,11 +285,6 @@ impl Slot {
     fn descriptor(&self) -> &OwnedFd {
         self.descriptor.as_deref().expect("held while something is under way")
     }
-}
-
-/// What a send comes back with that did not get to its end.
-fn unsent(bytes: Outgoing, n_sent: usize, error: io::Error) -> Outcome {
-    Outcome::Sent(bytes, if n_sent > 0 { Ok(n_sent) } else { Err(error) })
 }
 
 /// The completion of an operation that could not begin.

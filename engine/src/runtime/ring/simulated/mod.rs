@@ -29,7 +29,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 pub(crate) use self::network::Network;
-use super::{Address, Completion, End, ListenSpec, Op, Pool, Ring, Side, Socket, Token};
+use super::{Address, Completion, End, How, ListenSpec, Op, Pool, Ring, Side, Socket, Token};
 use crate::limits::Limits;
 use crate::runtime::ShardId;
 use crate::runtime::simulated::World;
@@ -141,10 +141,13 @@ impl Ring for SimulatedRing {
         self.network().shutdown(socket.simulated(), side)
     }
 
-    fn close(&mut self, socket: Socket) {
+    fn close(&mut self, socket: Socket, how: How) {
         let mut network = self.network();
         // A shard that was killed has nothing left to close.
         if !network.shards[self.shard.index()].ended {
+            if how == How::Reset {
+                network.reset(socket.simulated());
+            }
             network.close(socket.simulated());
         }
     }

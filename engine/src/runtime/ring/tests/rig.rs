@@ -244,12 +244,12 @@ impl Rig {
             panic!("{said:?}")
         };
         assert!(is_cancelled(&error), "{error}");
-        self.ring.close(listener.socket);
+        self.ring.close(listener.socket, How::Closed);
     }
 
     /// Nothing may come of these operations but what a check has asked for.
     pub(super) fn close(&mut self, open: Open) {
-        self.ring.close(open.socket);
+        self.ring.close(open.socket, How::Closed);
     }
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::super::super::{
-    Address, Chunk, Completion, End, Kind, ListenSpec, Op, Outcome, Ring, Side, Socket, Token,
+    Address, Chunk, Completion, End, How, Kind, ListenSpec, Op, Outcome, Ring, Side, Socket, Token,
 };
 use super::super::{NetChance, SimulatedRing};
 use crate::limits::Limits;
@@ -152,7 +152,7 @@ impl Rig {
 
     pub(super) fn close(&mut self, talk: usize) {
         let talk = &mut self.talks[talk];
-        self.rings[talk.shard].close(talk.socket.take().unwrap());
+        self.rings[talk.shard].close(talk.socket.take().unwrap(), How::Closed);
     }
 
     /// Takes back what is under way, comes to rest and closes.
