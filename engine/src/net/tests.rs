@@ -108,6 +108,27 @@ fn a_connection_without_buffers_waits_for_them_and_does_not_spin() {
 }
 
 #[test]
+fn more_starved_connections_than_there_are_buffers_are_fed_turn_by_turn() {
+    let rig = Rig::new();
+    let connections: Vec<_> = (0..5).map(|_| rig.connected(ConnectionOptions::default())).collect();
+    rig.script().n_buffers = 0;
+    for (_, key) in &connections {
+        rig.script().receive_failed(*key, errno::error(errno::ENOBUFS));
+    }
+    rig.turn();
+    assert!(!rig.net.is_ready(), "nothing can be done without buffers");
+    rig.script().n_buffers = 2;
+    let mut n_turns = 0;
+    while rig.script().n_under_way() < 5 {
+        rig.turn();
+        n_turns += 1;
+        assert!(rig.script().n_under_way() == 5 || rig.net.is_ready(), "the rest is forgotten");
+    }
+    assert_eq!(n_turns, 3);
+    assert!(!rig.net.is_ready());
+}
+
+#[test]
 fn a_starved_connection_that_is_dropped_closes() {
     let rig = Rig::new();
     let (connection, key) = rig.connected(ConnectionOptions::default());

@@ -73,6 +73,8 @@ pub(in crate::net) struct Table {
     /// Connections that found no buffer to receive into, each once.
     starved: VecDeque<SlotKey>,
     after: After,
+    /// There were buffers for some of the starved, and the next turn may have more.
+    feeds: bool,
     /// Reused from turn to turn.
     completions: Vec<Completion>,
     timers: usize,
@@ -89,6 +91,7 @@ impl Table {
             slots: SlotMap::with_key(),
             listed: Vec::new(),
             starved: VecDeque::new(),
+            feeds: false,
             after: After::default(),
             completions: Vec::new(),
             timers: 0,
@@ -132,9 +135,9 @@ impl Table {
         self.timers
     }
 
-    /// Whether something is to be stepped.
+    /// Whether something is to be stepped, or fed.
     pub(in crate::net) fn has_listed(&self) -> bool {
-        !self.listed.is_empty()
+        !self.listed.is_empty() || self.feeds
     }
 
     pub(in crate::net) fn snapshot(&self) -> NetSnapshot {

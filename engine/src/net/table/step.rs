@@ -20,6 +20,7 @@ impl Table {
     fn feed_starved(&mut self) {
         let n_buffers = self.ring.recycle();
         let n_fed = n_buffers.min(self.starved.len());
+        self.feeds = n_fed > 0 && n_fed < self.starved.len();
         for _ in 0..n_fed {
             let Some(key) = self.starved.pop_front() else { break };
             let Some(slot) = self.slots.get_mut(key) else { continue };

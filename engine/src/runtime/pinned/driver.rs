@@ -16,7 +16,7 @@ use glommio::timer::Timer;
 
 use super::IdlePolicy;
 use super::signal::Signal;
-use crate::limits::{EXPECT, IDLE_AFTER, IDLE_CAP, LOOK_RARELY, WAIT_CAP};
+use crate::limits::{EXPECT, IDLE_AFTER, IDLE_CAP, LOOK_RARELY, WAIT_CAP, WAKE};
 use crate::runtime::hosted::{Hosted, Next, Seen};
 use crate::runtime::shared::inbox::Watch;
 use crate::runtime::{Time, nanos};
@@ -118,8 +118,7 @@ pub(super) async fn drive(
     idle: IdlePolicy,
     wait_cap: Option<Duration>,
 ) {
-    // A shard that spins sees everything while it does.
-    let parks = idle == IdlePolicy::Park;
+    let mut rhythm = Rhythm::default();
     let look_every = Duration::from_micros(shard.core().limits().look_us);
     let mut timer = Timer::new(LOOK_TIMER);
     let mut fence = Fence::new(wait_cap.unwrap_or(WAIT_CAP));
@@ -127,10 +126,17 @@ pub(super) async fn drive(
     let mut looked = Time::ZERO;
     let mut worked = Time::ZERO;
     loop {
-        let next = match turn(&*shard) {
-            Next::Wait { until, .. } if parks && comes_soon(&*shard, until) => Next::Again,
-            next => next,
-        };
+        let mut next = turn(&*shard);
+        let silent_since = shard.core().now();
+        if let Next::Wait { until, .. } = next
+            && let Some(patience) = patience(&*shard, idle, until, &rhythm)
+        {
+            if comes_within(&*shard, patience, until) {
+                next = Next::Again;
+            } else {
+                rhythm.missed();
+            }
+        }
         match next {
             Next::Ended => return,
             Next::Again => {
@@ -161,6 +167,7 @@ pub(super) async fn drive(
                     shard.note(Seen::CappedWait);
                 }
                 looked = shard.core().read_clock();
+                rhythm.parked(looked.since(silent_since), shard.is_ring_ready());
                 if !woken.timed_out {
                     worked = looked;
                 }
@@ -182,18 +189,54 @@ fn turn(shard: &dyn Hosted) -> Next {
     })
 }
 
-/// Asks again for as long as a park would cost, if something is expected: a timer that is due by
-/// then, an answer that another thread owes. Tells whether something has come.
-///
-/// In between the core belongs to the thread that owes the answer, where bridges share the shards'
-/// cores. Parcels and files are not seen meanwhile: a look may come so much later.
-fn comes_soon(shard: &dyn Hosted, until: Time) -> bool {
-    let core = shard.core();
-    let give_up = core.half().now().after(EXPECT);
-    let owed = core.owed() > 0;
-    if until > give_up && !owed {
-        return false;
+/// What the last silence of the shard's sockets was like. Clients that answer at once are worth
+/// asking for again: a park would cost more than the silence lasts.
+#[derive(Debug, Default)]
+struct Rhythm {
+    quick: bool,
+}
+
+impl Rhythm {
+    /// A park has ended that began with this silence.
+    fn parked(&mut self, silence: Duration, ended_by_socket: bool) {
+        self.quick = ended_by_socket && silence <= EXPECT + WAKE;
     }
+
+    /// Asking again has been in vain.
+    fn missed(&mut self) {
+        self.quick = false;
+    }
+}
+
+/// How long the shard asks again before it parks, if at all: under `Park` for as long as a park
+/// would cost, when something is expected by then (a timer, an answer that another thread owes, a
+/// quick client's next word).
+fn patience(
+    shard: &dyn Hosted,
+    idle: IdlePolicy,
+    until: Time,
+    rhythm: &Rhythm,
+) -> Option<Duration> {
+    let core = shard.core();
+    match idle {
+        // Where parcels and files may come the executor spins itself, and sees them while it does.
+        IdlePolicy::SpinUs(_) if core.expects_executor() => None,
+        IdlePolicy::SpinUs(us) => Some(Duration::from_micros(us)),
+        IdlePolicy::Park => {
+            let is_near = until <= core.half().now().after(EXPECT);
+            (is_near || core.owed() > 0 || rhythm.quick).then_some(EXPECT)
+        }
+    }
+}
+
+/// Asks again for so long; tells whether something has come.
+///
+/// In between the core belongs to the thread that owes an answer, where bridges share the shards'
+/// cores. Parcels and files are not seen meanwhile: a look may come so much later.
+fn comes_within(shard: &dyn Hosted, patience: Duration, until: Time) -> bool {
+    let core = shard.core();
+    let give_up = core.half().now().after(patience);
+    let owed = core.owed() > 0;
     loop {
         // The shard's own reading, so that the time spent here brings the next look nearer.
         let now = core.read_clock();

@@ -109,6 +109,8 @@ pub(crate) fn start(
 fn executor(spec: &ShardSpec) -> Result<LocalExecutor, StartError> {
     let spin = match spec.idle {
         IdlePolicy::Park => SPIN_MIN,
+        // Alone, the shard spins itself: nothing but files can come from the executor.
+        IdlePolicy::SpinUs(_) if spec.outsides.len() == 1 => SPIN_MIN,
         IdlePolicy::SpinUs(us) => Duration::from_micros(us).max(SPIN_MIN),
     };
     let shard = spec.id;
