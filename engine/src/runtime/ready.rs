@@ -34,6 +34,12 @@ pub(crate) struct ReadyQueue {
     answered: RefCell<VecDeque<Runnable>>,
     last_step: Cell<bool>,
     waking_caller: Cell<bool>,
+    /// Tasks that gave way: behind whatever the next turn brings, or one that gives way for ever
+    /// would run before each client's next word.
+    yielded: RefCell<VecDeque<Runnable>>,
+    yielding: Cell<bool>,
+    /// Tasks in the queue before the first that gave way.
+    before_yielded: Cell<Option<usize>>,
 }
 
 impl ReadyQueue {
@@ -41,6 +47,8 @@ impl ReadyQueue {
     pub(crate) fn push(&self, runnable: Runnable) {
         if self.waking_caller.get() && self.last_step.get() {
             self.answered.borrow_mut().push_back(runnable);
+        } else if self.yielding.get() {
+            self.yielded.borrow_mut().push_back(runnable);
         } else {
             self.queue.borrow_mut().push_back(runnable);
         }
@@ -52,6 +60,36 @@ impl ReadyQueue {
         // A caller that polls its call by itself may have put any waker there.
         contain(|| waker.wake());
         self.waking_caller.set(before);
+    }
+
+    /// The task that runs gives way. It comes back by itself when its poll ends; what it wakes until
+    /// then gives way with it.
+    pub(crate) fn give_way(&self) {
+        self.yielding.set(true);
+    }
+
+    /// The poll of a task has ended.
+    pub(crate) fn end_poll(&self) {
+        self.yielding.set(false);
+    }
+
+    /// What the turn has brought stands in the queue: those that gave way come behind it.
+    pub(crate) fn take_yielded(&self) {
+        let (mut queue, mut yielded) = (self.queue.borrow_mut(), self.yielded.borrow_mut());
+        if !yielded.is_empty() {
+            let before = self.before_yielded.get().unwrap_or(queue.len());
+            self.before_yielded.set(Some(before));
+            queue.append(&mut yielded);
+        }
+    }
+
+    /// Tells once that the next task is the first that gave way: it may take long.
+    pub(crate) fn comes_to_yielded(&self) -> bool {
+        let comes = self.before_yielded.get() == Some(0);
+        if comes {
+            self.before_yielded.set(None);
+        }
+        comes
     }
 
     /// From here on callers that are answered stand apart from all that is ready.
@@ -76,6 +114,7 @@ impl ReadyQueue {
     }
 
     pub(crate) fn pop(&self) -> Option<Runnable> {
+        self.before_yielded.set(self.before_yielded.get().map(|n_tasks| n_tasks.saturating_sub(1)));
         self.queue.borrow_mut().pop_front()
     }
 
@@ -84,7 +123,7 @@ impl ReadyQueue {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.borrow().is_empty()
+        self.queue.borrow().is_empty() && self.yielded.borrow().is_empty()
     }
 
     /// Takes the ready task at `idx` to the front: how a simulation shuffles a pass.

@@ -62,7 +62,8 @@ impl Drop for Sleep {
     }
 }
 
-/// Lets every other ready task run once before this one goes on.
+/// Lets every other ready task run once before this one goes on, and what comes in meanwhile: bytes,
+/// messages, timers.
 pub fn yield_now() -> YieldNow {
     YieldNow { yielded: false }
 }
@@ -82,6 +83,9 @@ impl Future for YieldNow {
             return Poll::Ready(());
         }
         self.yielded = true;
+        if let Some(core) = core::try_current() {
+            core.ready().give_way();
+        }
         cx.waker().wake_by_ref();
         Poll::Pending
     }

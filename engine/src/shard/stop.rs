@@ -82,6 +82,7 @@ impl Shard {
             // itself for ever must not keep the shard.
             for _ in 0..LAST_PASSES {
                 self.tasks.end_detached();
+                self.core.ready().take_yielded();
                 for _ in 0..self.core.ready().len() {
                     self.core.ready().pop().map(crate::runtime::ready::Runnable::run);
                 }

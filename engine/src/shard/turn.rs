@@ -34,6 +34,7 @@ impl Shard {
         let began = self.core.read_clock();
         let reaped = self.net.reap();
         let taken = self.take_in();
+        self.core.ready().take_yielded();
         let polled = self.run_pass(began);
         let passed = self.core.end_pass();
         let (sealed, ask_again) = self.seal();
@@ -88,6 +89,11 @@ impl Shard {
             if idx > 0 {
                 ready.bring_forward(idx);
             }
+            if ready.comes_to_yielded() && self.net.has_listed() {
+                // What was written must not wait for those who give way because they take long.
+                self.net.submit();
+                submitted = watch.read_at();
+            }
             let Some(task) = ready.pop() else { break };
             self.pass_left.set(self.pass_left.get() - 1);
             self.poll(task, &mut watch);
@@ -112,6 +118,7 @@ impl Shard {
     fn poll(&self, task: Runnable, watch: &mut Stopwatch) {
         watch.begin(task.metadata());
         task.run();
+        self.core.ready().end_poll();
         watch.end(self.core.half(), &self.metrics);
     }
 
