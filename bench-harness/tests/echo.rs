@@ -254,6 +254,57 @@ fn a_server_that_spoils_a_byte_makes_the_run_invalid() {
     assert!(repetition.ops.failed > 0 && repetition.ops.completed > 0);
 }
 
+/// The reasons for which a cell with a planted fault is invalid. It has 10 connections, of which
+/// each reads one chunk as a greeting, 4 in the warm-up and 40 in the measured phase.
+fn reasons(planted: &Value, arrival: Option<Value>) -> String {
+    let echo = json!({"connections": 10, "protocol": {"bytes": {"planted": planted}}});
+    let cell = Cell::of(echo);
+    let arrival = arrival.unwrap_or_else(|| cell.arrival.clone());
+    let reply = Cell { arrival, ..cell }.reply();
+    let reasons = reply["repetition"]["invalid_reasons"].as_array();
+    let reasons = reasons.unwrap_or_else(|| panic!("{planted}: {reply}"));
+    reasons.iter().map(|reason| reason.as_str().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn connections_that_break_in_any_stretch_make_the_run_invalid() {
+    let seven = json!({"closed": {"in_flight": 7}});
+    let constant = json!({"constant": {"rate_per_s": 2_000}});
+    for (chunk, arrival, n_broken) in
+        [(1, None, 10), (3, Some(seven.clone()), 7), (20, Some(seven), 7), (20, Some(constant), 10)]
+    {
+        let told = reasons(&json!({"close_at_chunk": chunk}), arrival);
+        let expected = format!("{n_broken} of 10 connections broke; first: connection ");
+        assert!(told.contains(&expected), "chunk {chunk}: {told}");
+    }
+    let planted = r#"workload.echo.protocol.bytes.planted={"close_at_chunk":10}"#;
+    let (dump, output) = run_file("echo-pipelined.json", &["--set", planted, "--set", "peers=[]"]);
+    assert_eq!(output.status.code(), Some(9), "{}", said(&output));
+    assert!(!dump.cells[0].valid);
+}
+
+#[test]
+fn one_wrong_reply_in_any_stretch_makes_the_run_invalid() {
+    for (chunk, expected) in [
+        (1, "10 wrong replies outside the measured window\nfirst wrong reply: message 0 of"),
+        (3, "10 wrong replies outside the measured window\nfirst wrong reply: message 2 of"),
+        (45, "verification failed: 10 wrong replies\nfirst wrong reply: message 44 of"),
+    ] {
+        let told = reasons(&json!({"spoil_chunk": chunk}), None);
+        assert!(told.contains(expected), "chunk {chunk}: {told}");
+    }
+}
+
+#[test]
+fn replies_that_nobody_asked_for_are_wrong_and_not_lost_connections() {
+    for chunk in [1, 3, 20, 45] {
+        let told = reasons(&json!({"repeat_chunk": chunk}), None);
+        assert!(told.contains("verification failed: "), "chunk {chunk}: {told}");
+        assert!(told.contains("first wrong reply: "), "chunk {chunk}: {told}");
+        assert!(!told.contains("broke"), "chunk {chunk}: {told}");
+    }
+}
+
 /// A server started by `serve`, killed if the test fails.
 struct Server(Child);
 

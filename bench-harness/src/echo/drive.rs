@@ -8,9 +8,9 @@ use forebay::{RequestOptions, Time};
 use forebay_workloads::echo::Config;
 use futures_lite::future::or;
 
-use super::fleet;
-use super::line::Line;
+use super::fleet::{self, Fleet};
 use super::talk::{Due, Talk, Talks};
+use super::troubles::Troubles;
 use super::wire::Wire;
 use crate::clock::Clock;
 use crate::dump::to_f64;
@@ -78,6 +78,8 @@ pub(super) struct Driven {
     pub(super) tally: PhaseTally,
     /// System calls for each request, counted in a stretch of their own; else why not.
     pub(super) calls_per_request: Result<f64, String>,
+    /// What went wrong in any stretch, from the greetings to the last look.
+    pub(super) troubles: Troubles,
 }
 
 /// Runs a cell on the current shard, and gives the server back.
@@ -97,15 +99,15 @@ pub(super) async fn run(
     let tally = run_phase(order, &order.phase, &fleet).await?;
     let after = look(&mut server)?;
     let calls_per_request = count_calls(order, &fleet, &server).await?;
-    fleet::close(fleet);
-    Ok((Driven { empty, idle, before, after, tally, calls_per_request }, server))
+    let troubles = fleet.close().await;
+    Ok((Driven { empty, idle, before, after, tally, calls_per_request, troubles }, server))
 }
 
 /// Counts the server's system calls in a short repetition of the measured phase: counting costs
 /// each of them, and most those servers that make many.
 async fn count_calls(
     order: &Order,
-    fleet: &[Rc<Line>],
+    fleet: &Fleet,
     server: &ServerProcess,
 ) -> Result<Result<f64, String>, CellError> {
     let mut counter = match server.count_calls() {
@@ -130,11 +132,7 @@ fn look(server: &mut ServerProcess) -> Result<Look, CellError> {
 }
 
 /// Runs a phase until all that began in it has ended.
-async fn run_phase(
-    order: &Order,
-    phase: &Phase,
-    fleet: &[Rc<Line>],
-) -> Result<PhaseTally, CellError> {
+async fn run_phase(order: &Order, phase: &Phase, fleet: &Fleet) -> Result<PhaseTally, CellError> {
     let talks = Rc::new(Talks {
         clock: Clock::start(),
         end_ns: end_ns(phase.until),
@@ -177,14 +175,14 @@ async fn run_phase(
 /// Starts a loop on every connection that has a share of what is in flight.
 fn start_loops(
     phase: &Phase,
-    fleet: &[Rc<Line>],
+    fleet: &Fleet,
     talks: &Rc<Talks>,
     in_flight: u64,
 ) -> Vec<forebay::Request<()>> {
-    let of = u32::try_from(fleet.len()).expect("the file's check bounds connections");
+    let of = u32::try_from(fleet.lines.len()).expect("the file's check bounds connections");
     let n_loops = u32::try_from(in_flight).map_or(of, |in_flight| in_flight.min(of));
     (0..n_loops)
-        .zip(fleet)
+        .zip(&fleet.lines)
         .map(|(idx, line)| {
             let part = |of: u32| Part::new(idx, of).expect("a loop's number is below their number");
             let n_requests = match phase.until {
@@ -201,13 +199,13 @@ fn start_loops(
 fn start_schedule(
     order: &Order,
     phase: &Phase,
-    fleet: &[Rc<Line>],
+    fleet: &Fleet,
     talks: &Rc<Talks>,
 ) -> Vec<forebay::Request<()>> {
     let arrival = phase.arrival.open().expect("the caller has seen that it is a schedule");
-    let clients: Vec<Rc<Due>> = fleet.iter().map(|_| Rc::default()).collect();
+    let clients: Vec<Rc<Due>> = fleet.lines.iter().map(|_| Rc::default()).collect();
     let in_flight_max = order.pipelined_max as usize;
-    let talking = fleet.iter().zip(&clients).map(|(line, due)| {
+    let talking = fleet.lines.iter().zip(&clients).map(|(line, due)| {
         let talk = Talk::new(line, talks).on_schedule(Rc::clone(due), in_flight_max);
         forebay::spawn(RequestOptions::default(), talk)
     });

@@ -27,8 +27,9 @@ pub(super) fn repetition(
     let completed = repetition.ops.completed;
     let errors = tally.errors.iter().map(|(kind, n)| ((*kind).to_owned(), *n));
     repetition.errors_by_kind = errors.collect();
-    let wrong = tally.first_wrong.as_ref().map(|wrong| format!("first wrong reply: {wrong}"));
-    repetition.invalid_reasons.extend(wrong);
+    let n_counted = tally.recorder.counts().mismatched;
+    let troubles = driven.troubles.reasons(config.connections, n_counted);
+    repetition.invalid_reasons.extend(troubles);
     repetition.generator_in_subject = false;
     repetition.sockets = Measured::Value(sockets.to_owned());
     repetition.memory.max_rss_bytes = Measured::Value(after.usage.max_resident_bytes);

@@ -10,6 +10,7 @@
 //! ```
 
 mod wire;
+mod troubles;
 mod line;
 mod fleet;
 mod talk;

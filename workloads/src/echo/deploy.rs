@@ -86,10 +86,10 @@ fn listen(
 async fn accept(listener: Listener, protocol: Protocol) {
     while let Ok(connection) = listener.accept().await {
         match protocol {
-            Protocol::Bytes(bytes) => match bytes.spoil_one_in {
-                None => start(connection, service::echo),
-                Some(n) => start(connection, |connection| service::echo_spoiled(connection, n)),
-            },
+            Protocol::Bytes(bytes) if bytes.is_faulty() => {
+                start(connection, |connection| service::echo_wrongly(connection, bytes));
+            }
+            Protocol::Bytes(_) => start(connection, service::echo),
             #[cfg(feature = "http")]
             Protocol::Http => start(connection, super::http::page),
             #[cfg(not(feature = "http"))]

@@ -34,7 +34,7 @@ pub fn serve(peer: Peer, spec: &ServerSpec) -> Result<(String, String), CellErro
         return Err(CellError::NotBuilt("a peer of echo that uses several cores".to_owned()));
     }
     let (server, sockets): (Serve, &str) = match (peer, service.protocol) {
-        (_, Protocol::Bytes(bytes)) if bytes.spoil_one_in.is_some() => {
+        (_, Protocol::Bytes(bytes)) if bytes.is_faulty() => {
             return Err(CellError::NotBuilt("a peer that spoils replies".to_owned()));
         }
         (Peer::Tokio, Protocol::Bytes(_)) => (tokio_server::echo, "tokio"),
