@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use forebay::{RequestOptions, Time};
+use forebay::{Handle, RequestOptions, Snapshot, Time};
 use forebay_workloads::echo::Config;
 use futures_lite::future::or;
 
@@ -15,6 +15,7 @@ use super::wire::Wire;
 use crate::clock::Clock;
 use crate::dump::to_f64;
 use crate::load::{Arrivals, Part, PhaseTally, end_ns};
+use crate::process::now_ns;
 use crate::server::{ServerProcess, ShardCounts, Usage};
 use crate::subject::{CellError, CellSpec};
 use crate::workload_file::{Arrival, Phase, Until};
@@ -25,6 +26,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(20);
 const COUNTED_PHASE_MAX: Duration = Duration::from_secs(600);
 /// Pause before the memory of idle connections is read: time for the server to put buffers back.
 const SETTLE: Duration = Duration::from_millis(20);
+/// How often the clients' shard looks whether its own counters have been read.
+const ASKING_PAUSE: Duration = Duration::from_millis(1);
 /// Length of the stretch in which system calls are counted.
 const COUNTED_MS: u64 = 200;
 /// The same where requests are counted.
@@ -58,11 +61,14 @@ impl Order {
     }
 }
 
-/// The server at one moment.
-#[derive(Debug, Clone)]
+/// The server and the clients' shard at one moment.
+#[derive(Debug)]
 pub(super) struct Look {
+    /// When the usage was read.
+    pub(super) at_ns: u64,
     pub(super) usage: Usage,
     pub(super) counts: Vec<ShardCounts>,
+    pub(super) clients: Snapshot,
 }
 
 /// What a cell gave.
@@ -72,7 +78,7 @@ pub(super) struct Driven {
     pub(super) empty: Usage,
     /// With all connections open, each greeted once, and none in use.
     pub(super) idle: Usage,
-    /// Around the measured phase.
+    /// Around the measured phase and its drain.
     pub(super) before: Look,
     pub(super) after: Look,
     pub(super) tally: PhaseTally,
@@ -86,6 +92,7 @@ pub(super) struct Driven {
 pub(super) async fn run(
     order: &Order,
     mut server: ServerProcess,
+    clients: &Handle,
 ) -> Result<(Driven, ServerProcess), CellError> {
     let empty = server.usage()?;
     let n_connections = order.n_connections as usize;
@@ -95,9 +102,18 @@ pub(super) async fn run(
     for warmup in &order.warmups {
         run_phase(order, warmup, &fleet).await?;
     }
-    let before = look(&mut server)?;
+    let before = {
+        let clients = snapshot(clients).await?;
+        let counts = server.counts()?;
+        Look { usage: server.usage()?, at_ns: now_ns(), counts, clients }
+    };
     let tally = run_phase(order, &order.phase, &fleet).await?;
-    let after = look(&mut server)?;
+    // The other way round: what answering and asking cost stays outside of the usage.
+    let after = {
+        let (at_ns, usage) = (now_ns(), server.usage()?);
+        let counts = server.counts()?;
+        Look { at_ns, usage, counts, clients: snapshot(clients).await? }
+    };
     let calls_per_request = count_calls(order, &fleet, &server).await?;
     let troubles = fleet.close().await;
     Ok((Driven { empty, idle, before, after, tally, calls_per_request, troubles }, server))
@@ -125,10 +141,19 @@ async fn count_calls(
     Ok(counter.total().map(|calls| to_f64(calls) / to_f64(n_requests)))
 }
 
-/// Asks the server's shards first, since answering costs them.
-fn look(server: &mut ServerProcess) -> Result<Look, CellError> {
-    let counts = server.counts()?;
-    Ok(Look { usage: server.usage()?, counts })
+/// What the clients' own shard has counted. It answers between two turns and asking waits for it,
+/// so another thread asks: on this CPU, which it inherits, and not on the server's.
+async fn snapshot(clients: &Handle) -> Result<Snapshot, CellError> {
+    let clients = clients.clone();
+    let asking = std::thread::Builder::new()
+        .name("clients-snapshot".to_owned())
+        .spawn(move || clients.snapshot(0))
+        .map_err(|error| CellError::Failed(format!("a thread: {error}")))?;
+    while !asking.is_finished() {
+        forebay::sleep(ASKING_PAUSE).await;
+    }
+    let snapshot = asking.join().ok().flatten();
+    snapshot.ok_or_else(|| CellError::Failed("the clients' shard does not answer".to_owned()))
 }
 
 /// Runs a phase until all that began in it has ended.

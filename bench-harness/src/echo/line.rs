@@ -155,7 +155,9 @@ impl Line {
         Ok(taken)
     }
 
-    /// Closes without waiting for what is under way.
+    /// Closes without waiting for what is under way, by a reset: a connection that ended in order
+    /// would keep its port for a minute. (The reset is `Connection::abort`'s, which sets the linger
+    /// time to 0.)
     pub(super) fn abort(self) {
         self.connection.abort();
     }
