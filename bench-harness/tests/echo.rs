@@ -20,6 +20,11 @@ fn workloads() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads")
 }
 
+/// A host too busy, or with too few CPUs for clients of their own.
+fn is_of_the_host(why: &str) -> bool {
+    why.contains("overloaded") || why.contains("the clients share CPU ")
+}
+
 /// One repetition, as the parent asks a child for it.
 struct Cell {
     echo: Value,
@@ -68,7 +73,7 @@ impl Cell {
         let repetition: Repetition = serde_json::from_value(repetition).unwrap();
         let (ops, n) = (&repetition.ops, self.requests);
         // A host too busy for a small rate is not what these tests are about.
-        let wrong = repetition.invalid_reasons.iter().find(|why| !why.contains("overloaded"));
+        let wrong = repetition.invalid_reasons.iter().find(|why| !is_of_the_host(why));
         assert_eq!(wrong, None);
         assert_eq!(
             (ops.offered, ops.completed, ops.verified, ops.in_flight_at_end),
@@ -93,6 +98,9 @@ fn every_message_comes_back_by_either_way_to_the_sockets() {
         assert_eq!(shard.ops, 400);
         assert!(repetition.per_op.get("cpu_ns").unwrap().value().unwrap().value.get() > 0.0);
         assert!(repetition.memory.max_rss_bytes.value().is_some());
+        for side in ["server_busy_percent", "client_busy_percent"] {
+            assert!(repetition.extra[side].value.get().is_some_and(|busy| busy > 0.0), "{side}");
+        }
         // Counted, or a reason is given: most hosts keep the counter from ordinary users.
         let calls = repetition.per_op.get("system_calls").unwrap();
         assert!(calls.value().is_some() || calls.reason().is_some_and(|why| !why.is_empty()));
@@ -129,7 +137,9 @@ fn a_busy_shard_still_answers() {
 fn several_shards_share_one_port() {
     let cpus = std::thread::available_parallelism().unwrap().get();
     let engine = json!({"shards": cpus.min(2)});
-    Cell { engine, ..Cell::of(json!({"connections": 20})) }.completes();
+    let repetition = Cell { engine, ..Cell::of(json!({"connections": 20})) }.completes();
+    let shared = repetition.invalid_reasons.iter().any(|why| why.contains("the clients share CPU"));
+    assert_eq!(shared, cpus <= 2);
 }
 
 #[test]
@@ -230,7 +240,7 @@ fn every_shipped_file_runs_and_every_reply_is_checked() {
     ] {
         let (dump, output) = run_file(name, more);
         for cell in &dump.cells {
-            let wrong = cell.invalid_reasons.iter().find(|why| !why.contains("overloaded"));
+            let wrong = cell.invalid_reasons.iter().find(|why| !is_of_the_host(why));
             assert_eq!(wrong, None, "{name}: {}\n{}", cell.id, said(&output));
             let [repetition] = &cell.repetitions[..] else { panic!("{name}: {}", cell.id) };
             assert_eq!(repetition.ops.verified, repetition.ops.completed);
@@ -392,10 +402,46 @@ fn serve_listens_on_a_path() {
     let (server, address) = Server::start(&[file.to_str().unwrap(), "--listen", &listen]);
     assert_eq!(address, listen);
     let path = address.strip_prefix("unix:").unwrap();
+    let second = harness(&["serve", file.to_str().unwrap(), "--listen", &listen]);
+    let told = said(&second);
+    assert_eq!(second.status.code(), Some(1), "{told}");
+    assert!(told.contains("remove the file ") && told.contains(path), "{told}");
     let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
     let also = stream.try_clone().unwrap();
     expect_echo(stream, || also.shutdown(Shutdown::Write).unwrap());
     assert_eq!(server.end(Signal::TERM), Some(0));
+    assert!(!Path::new(path).exists());
+    let (again, _) = Server::start(&[file.to_str().unwrap(), "--listen", &listen]);
+    assert_eq!(again.end(Signal::TERM), Some(0));
+}
+
+#[test]
+fn serve_can_be_stopped_from_the_moment_it_says_ready() {
+    let file = workloads().join("echo.json");
+    for _ in 0..10 {
+        let (server, _) = Server::start(&[file.to_str().unwrap()]);
+        assert_eq!(server.end(Signal::TERM), Some(0));
+    }
+}
+
+#[test]
+fn a_low_limit_of_open_files_costs_only_the_cells_that_need_more() {
+    let results = tempfile::tempdir().unwrap();
+    let dir = results.path().to_str().unwrap();
+    let file = workloads().join("echo-pipelined.json");
+    let output = Command::new("sh")
+        .args(["-c", r#"ulimit -n 300; exec "$0" "$@""#, BINARY, "run", file.to_str().unwrap()])
+        .args(["--quick", "--repetitions", "1", "--results-dir", dir, "--set", "peers=[]"])
+        .args(["--set", r#"matrix={"workload.echo.connections":[200,2]}"#])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let dumps = std::fs::read_dir(results.path().join("echo-pipelined")).unwrap();
+    let dump = dump::read(&dumps.last().unwrap().unwrap().path()).unwrap();
+    let [many, few] = &dump.cells[..] else { panic!("two cells: {:?}", dump.cells) };
+    assert!(many.repetitions.is_empty() && few.repetitions.len() == 1);
+    let why = many.invalid_reasons.join("\n");
+    assert!(why.contains("456 open files are needed and 300 allowed; raise `ulimit -Hn`"), "{why}");
 }
 
 #[test]

@@ -27,7 +27,16 @@ impl fmt::Display for ServeError {
             Self::LeftOut(feature) => {
                 write!(f, "this build is without the cargo feature `{feature}`")
             }
-            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::Listen(address, error) => {
+                write!(f, "cannot listen on {address}: {error}")?;
+                match address {
+                    Address::Unix(path) if error.kind() == io::ErrorKind::AddrInUse => {
+                        let path = path.display();
+                        write!(f, "; if no server listens there any more, remove the file {path}")
+                    }
+                    _ => Ok(()),
+                }
+            }
             Self::Shard(why) => write!(f, "a shard does not answer: {why}"),
         }
     }
