@@ -1,5 +1,17 @@
-//! The metrics that `units` adds under its own names, made in one place so that the engine and the
-//! peers cannot name or compute them differently.
+//! The metrics that workloads add under names of their own, and what they mean. Those that several
+//! subjects report are made here, so that the engine and the peers cannot name or compute them
+//! differently.
+//!
+//! | `extra.` | workload | meaning |
+//! |---|---|---|
+//! | `runnable_to_running_{p50,p99,p999,max}_ns` | units | how long a runnable probe task waited to run |
+//! | `host_stalls_left_out` | units | such waits in which the hypervisor had the CPU; not counted |
+//! | `waits_capped` | all, ours | waits of shards that ended by their cap with work present |
+//! | `core_percent` | units, idle | CPU time of the process, in percent of one core |
+//! | `connection_resident_bytes` | echo | resident memory that the server gained when all connections had been opened, greeted and left idle, for each of them; null below 100 |
+//! | `system_calls_per_op` | echo | system calls of the server for each request started, in a short stretch of its own behind the measured phase |
+//! | `server_busy_percent` | echo | CPU time of the server's process, in percent of one core: several shards may pass 100, and one that spins is at 100 |
+//! | `client_busy_percent` | echo | time in which the clients' shard ran tasks; close to 100 it is the clients that are measured |
 
 use std::collections::BTreeMap;
 
@@ -48,6 +60,16 @@ pub fn insert_core_percent(
         Measured::ratio(to_f64(cpu_ns) * 100.0, to_f64(measured_ns), "the interval is empty");
     let metric = ExtraMetric { unit: "percent".to_owned(), better: Better::Lower, value };
     extra.insert("core_percent".to_owned(), metric);
+}
+
+/// Adds how busy one side of a connection was, `server` or `client`.
+pub fn insert_busy_percent(
+    extra: &mut BTreeMap<String, ExtraMetric>,
+    side: &str,
+    value: Measured<Finite>,
+) {
+    let metric = ExtraMetric { unit: "percent".to_owned(), better: Better::None, value };
+    extra.insert(format!("{side}_busy_percent"), metric);
 }
 
 #[cfg(test)]

@@ -20,7 +20,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("duplicate-phase", &["W021:10:15 /phases/1/name"]),
     ("echo-field", &["W012:6:70 /workload/echo/protocol/bytes/mesage_bytes"]),
     ("echo-peer", &["W021:10:13 /peers/0"]),
+    ("echo-peer-faults", &["W021:10:13 /peers/0", "W021:10:22 /peers/1"]),
+    ("echo-peer-shards", &["W021:10:13 /peers/0", "W021:10:22 /peers/1"]),
     ("echo-pipeline", &["W021:8:91 /phases/0/arrival/each_connection/in_flight"]),
+    ("echo-planted", &["W021:6:101 /workload/echo/protocol/bytes/planted/close_at_chunk"]),
     (
         "echo-think-time",
         &[

@@ -20,6 +20,11 @@ fn workloads() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads")
 }
 
+/// A host too busy, or with too few CPUs for clients of their own.
+fn is_of_the_host(why: &str) -> bool {
+    why.contains("overloaded") || why.contains("the clients share CPU ")
+}
+
 /// One repetition, as the parent asks a child for it.
 struct Cell {
     echo: Value,
@@ -68,7 +73,7 @@ impl Cell {
         let repetition: Repetition = serde_json::from_value(repetition).unwrap();
         let (ops, n) = (&repetition.ops, self.requests);
         // A host too busy for a small rate is not what these tests are about.
-        let wrong = repetition.invalid_reasons.iter().find(|why| !why.contains("overloaded"));
+        let wrong = repetition.invalid_reasons.iter().find(|why| !is_of_the_host(why));
         assert_eq!(wrong, None);
         assert_eq!(
             (ops.offered, ops.completed, ops.verified, ops.in_flight_at_end),
@@ -93,6 +98,9 @@ fn every_message_comes_back_by_either_way_to_the_sockets() {
         assert_eq!(shard.ops, 400);
         assert!(repetition.per_op.get("cpu_ns").unwrap().value().unwrap().value.get() > 0.0);
         assert!(repetition.memory.max_rss_bytes.value().is_some());
+        for side in ["server_busy_percent", "client_busy_percent"] {
+            assert!(repetition.extra[side].value.get().is_some_and(|busy| busy > 0.0), "{side}");
+        }
         // Counted, or a reason is given: most hosts keep the counter from ordinary users.
         let calls = repetition.per_op.get("system_calls").unwrap();
         assert!(calls.value().is_some() || calls.reason().is_some_and(|why| !why.is_empty()));
@@ -129,7 +137,9 @@ fn a_busy_shard_still_answers() {
 fn several_shards_share_one_port() {
     let cpus = std::thread::available_parallelism().unwrap().get();
     let engine = json!({"shards": cpus.min(2)});
-    Cell { engine, ..Cell::of(json!({"connections": 20})) }.completes();
+    let repetition = Cell { engine, ..Cell::of(json!({"connections": 20})) }.completes();
+    let shared = repetition.invalid_reasons.iter().any(|why| why.contains("the clients share CPU"));
+    assert_eq!(shared, cpus <= 2);
 }
 
 #[test]
@@ -230,7 +240,7 @@ fn every_shipped_file_runs_and_every_reply_is_checked() {
     ] {
         let (dump, output) = run_file(name, more);
         for cell in &dump.cells {
-            let wrong = cell.invalid_reasons.iter().find(|why| !why.contains("overloaded"));
+            let wrong = cell.invalid_reasons.iter().find(|why| !is_of_the_host(why));
             assert_eq!(wrong, None, "{name}: {}\n{}", cell.id, said(&output));
             let [repetition] = &cell.repetitions[..] else { panic!("{name}: {}", cell.id) };
             assert_eq!(repetition.ops.verified, repetition.ops.completed);
@@ -252,6 +262,57 @@ fn a_server_that_spoils_a_byte_makes_the_run_invalid() {
     let repetition = &cell.repetitions[0];
     assert_eq!(repetition.errors_by_kind["wrong"], repetition.ops.failed);
     assert!(repetition.ops.failed > 0 && repetition.ops.completed > 0);
+}
+
+/// The reasons for which a cell with a planted fault is invalid. It has 10 connections, of which
+/// each reads one chunk as a greeting, 4 in the warm-up and 40 in the measured phase.
+fn reasons(planted: &Value, arrival: Option<Value>) -> String {
+    let echo = json!({"connections": 10, "protocol": {"bytes": {"planted": planted}}});
+    let cell = Cell::of(echo);
+    let arrival = arrival.unwrap_or_else(|| cell.arrival.clone());
+    let reply = Cell { arrival, ..cell }.reply();
+    let reasons = reply["repetition"]["invalid_reasons"].as_array();
+    let reasons = reasons.unwrap_or_else(|| panic!("{planted}: {reply}"));
+    reasons.iter().map(|reason| reason.as_str().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn connections_that_break_in_any_stretch_make_the_run_invalid() {
+    let seven = json!({"closed": {"in_flight": 7}});
+    let constant = json!({"constant": {"rate_per_s": 2_000}});
+    for (chunk, arrival, n_broken) in
+        [(1, None, 10), (3, Some(seven.clone()), 7), (20, Some(seven), 7), (20, Some(constant), 10)]
+    {
+        let told = reasons(&json!({"close_at_chunk": chunk}), arrival);
+        let expected = format!("{n_broken} of 10 connections broke; first: connection ");
+        assert!(told.contains(&expected), "chunk {chunk}: {told}");
+    }
+    let planted = r#"workload.echo.protocol.bytes.planted={"close_at_chunk":10}"#;
+    let (dump, output) = run_file("echo-pipelined.json", &["--set", planted, "--set", "peers=[]"]);
+    assert_eq!(output.status.code(), Some(9), "{}", said(&output));
+    assert!(!dump.cells[0].valid);
+}
+
+#[test]
+fn one_wrong_reply_in_any_stretch_makes_the_run_invalid() {
+    for (chunk, expected) in [
+        (1, "10 wrong replies outside the measured window\nfirst wrong reply: message 0 of"),
+        (3, "10 wrong replies outside the measured window\nfirst wrong reply: message 2 of"),
+        (45, "verification failed: 10 wrong replies\nfirst wrong reply: message 44 of"),
+    ] {
+        let told = reasons(&json!({"spoil_chunk": chunk}), None);
+        assert!(told.contains(expected), "chunk {chunk}: {told}");
+    }
+}
+
+#[test]
+fn replies_that_nobody_asked_for_are_wrong_and_not_lost_connections() {
+    for chunk in [1, 3, 20, 45] {
+        let told = reasons(&json!({"repeat_chunk": chunk}), None);
+        assert!(told.contains("verification failed: "), "chunk {chunk}: {told}");
+        assert!(told.contains("first wrong reply: "), "chunk {chunk}: {told}");
+        assert!(!told.contains("broke"), "chunk {chunk}: {told}");
+    }
 }
 
 /// A server started by `serve`, killed if the test fails.
@@ -341,10 +402,46 @@ fn serve_listens_on_a_path() {
     let (server, address) = Server::start(&[file.to_str().unwrap(), "--listen", &listen]);
     assert_eq!(address, listen);
     let path = address.strip_prefix("unix:").unwrap();
+    let second = harness(&["serve", file.to_str().unwrap(), "--listen", &listen]);
+    let told = said(&second);
+    assert_eq!(second.status.code(), Some(1), "{told}");
+    assert!(told.contains("remove the file ") && told.contains(path), "{told}");
     let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
     let also = stream.try_clone().unwrap();
     expect_echo(stream, || also.shutdown(Shutdown::Write).unwrap());
     assert_eq!(server.end(Signal::TERM), Some(0));
+    assert!(!Path::new(path).exists());
+    let (again, _) = Server::start(&[file.to_str().unwrap(), "--listen", &listen]);
+    assert_eq!(again.end(Signal::TERM), Some(0));
+}
+
+#[test]
+fn serve_can_be_stopped_from_the_moment_it_says_ready() {
+    let file = workloads().join("echo.json");
+    for _ in 0..10 {
+        let (server, _) = Server::start(&[file.to_str().unwrap()]);
+        assert_eq!(server.end(Signal::TERM), Some(0));
+    }
+}
+
+#[test]
+fn a_low_limit_of_open_files_costs_only_the_cells_that_need_more() {
+    let results = tempfile::tempdir().unwrap();
+    let dir = results.path().to_str().unwrap();
+    let file = workloads().join("echo-pipelined.json");
+    let output = Command::new("sh")
+        .args(["-c", r#"ulimit -n 300; exec "$0" "$@""#, BINARY, "run", file.to_str().unwrap()])
+        .args(["--quick", "--repetitions", "1", "--results-dir", dir, "--set", "peers=[]"])
+        .args(["--set", r#"matrix={"workload.echo.connections":[200,2]}"#])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let dumps = std::fs::read_dir(results.path().join("echo-pipelined")).unwrap();
+    let dump = dump::read(&dumps.last().unwrap().unwrap().path()).unwrap();
+    let [many, few] = &dump.cells[..] else { panic!("two cells: {:?}", dump.cells) };
+    assert!(many.repetitions.is_empty() && few.repetitions.len() == 1);
+    let why = many.invalid_reasons.join("\n");
+    assert!(why.contains("456 open files are needed and 300 allowed; raise `ulimit -Hn`"), "{why}");
 }
 
 #[test]

@@ -4,16 +4,20 @@ use std::io;
 use std::net::ToSocketAddrs;
 
 use forebay::net::Address;
+use serde_json::json;
 
 use super::ServeArgs;
 use super::output::{Sink, complain};
 use crate::exit::Exit;
 use crate::server::{self, ANY_PORT, DESCRIPTORS_ASIDE};
 use crate::subject::CellError;
-use crate::workload_file::{LoadOptions, LoadedWorkload, Workload, load};
+use crate::workload_file::{LoadOptions, LoadedWorkload, Override, Workload, load};
 
 pub(super) fn serve(args: &ServeArgs) -> io::Result<Exit> {
-    let options = LoadOptions { overrides: args.overrides.clone(), ..LoadOptions::default() };
+    let mut overrides = args.overrides.clone();
+    // Nobody is compared with: what peers cannot do is no reason not to serve.
+    overrides.push(Override { path: "peers".to_owned(), value: json!([]) });
+    let options = LoadOptions { overrides, ..LoadOptions::default() };
     let workload = match load(&args.file, &options) {
         Ok(workload) => workload,
         Err(report) => {
@@ -23,8 +27,12 @@ pub(super) fn serve(args: &ServeArgs) -> io::Result<Exit> {
     };
     match start(args, &workload) {
         Ok(serving) => {
-            Sink::Stdout.write(&format!("ready {}", serving.address()))?;
-            serving.until_signal()?;
+            let address = serving.address().clone();
+            serving.until_signal(|| Sink::Stdout.write(&format!("ready {address}")))?;
+            if let Address::Unix(path) = address {
+                // The system leaves it there, and nobody could listen on it again.
+                std::fs::remove_file(path)?;
+            }
             Ok(Exit::Ok)
         }
         Err(Refusal(message, exit)) => {

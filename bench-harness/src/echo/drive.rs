@@ -4,17 +4,18 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use forebay::{RequestOptions, Time};
+use forebay::{Handle, RequestOptions, Snapshot, Time};
 use forebay_workloads::echo::Config;
 use futures_lite::future::or;
 
-use super::fleet;
-use super::line::Line;
+use super::fleet::{self, Fleet};
 use super::talk::{Due, Talk, Talks};
+use super::troubles::Troubles;
 use super::wire::Wire;
 use crate::clock::Clock;
 use crate::dump::to_f64;
 use crate::load::{Arrivals, Part, PhaseTally, end_ns};
+use crate::process::now_ns;
 use crate::server::{ServerProcess, ShardCounts, Usage};
 use crate::subject::{CellError, CellSpec};
 use crate::workload_file::{Arrival, Phase, Until};
@@ -25,6 +26,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(20);
 const COUNTED_PHASE_MAX: Duration = Duration::from_secs(600);
 /// Pause before the memory of idle connections is read: time for the server to put buffers back.
 const SETTLE: Duration = Duration::from_millis(20);
+/// How often the clients' shard looks whether its own counters have been read.
+const ASKING_PAUSE: Duration = Duration::from_millis(1);
 /// Length of the stretch in which system calls are counted.
 const COUNTED_MS: u64 = 200;
 /// The same where requests are counted.
@@ -58,11 +61,14 @@ impl Order {
     }
 }
 
-/// The server at one moment.
-#[derive(Debug, Clone)]
+/// The server and the clients' shard at one moment.
+#[derive(Debug)]
 pub(super) struct Look {
+    /// When the usage was read.
+    pub(super) at_ns: u64,
     pub(super) usage: Usage,
     pub(super) counts: Vec<ShardCounts>,
+    pub(super) clients: Snapshot,
 }
 
 /// What a cell gave.
@@ -72,18 +78,21 @@ pub(super) struct Driven {
     pub(super) empty: Usage,
     /// With all connections open, each greeted once, and none in use.
     pub(super) idle: Usage,
-    /// Around the measured phase.
+    /// Around the measured phase and its drain.
     pub(super) before: Look,
     pub(super) after: Look,
     pub(super) tally: PhaseTally,
     /// System calls for each request, counted in a stretch of their own; else why not.
     pub(super) calls_per_request: Result<f64, String>,
+    /// What went wrong in any stretch, from the greetings to the last look.
+    pub(super) troubles: Troubles,
 }
 
 /// Runs a cell on the current shard, and gives the server back.
 pub(super) async fn run(
     order: &Order,
     mut server: ServerProcess,
+    clients: &Handle,
 ) -> Result<(Driven, ServerProcess), CellError> {
     let empty = server.usage()?;
     let n_connections = order.n_connections as usize;
@@ -93,19 +102,28 @@ pub(super) async fn run(
     for warmup in &order.warmups {
         run_phase(order, warmup, &fleet).await?;
     }
-    let before = look(&mut server)?;
+    let before = {
+        let clients = snapshot(clients).await?;
+        let counts = server.counts()?;
+        Look { usage: server.usage()?, at_ns: now_ns(), counts, clients }
+    };
     let tally = run_phase(order, &order.phase, &fleet).await?;
-    let after = look(&mut server)?;
+    // The other way round: what answering and asking cost stays outside of the usage.
+    let after = {
+        let (at_ns, usage) = (now_ns(), server.usage()?);
+        let counts = server.counts()?;
+        Look { at_ns, usage, counts, clients: snapshot(clients).await? }
+    };
     let calls_per_request = count_calls(order, &fleet, &server).await?;
-    fleet::close(fleet);
-    Ok((Driven { empty, idle, before, after, tally, calls_per_request }, server))
+    let troubles = fleet.close().await;
+    Ok((Driven { empty, idle, before, after, tally, calls_per_request, troubles }, server))
 }
 
 /// Counts the server's system calls in a short repetition of the measured phase: counting costs
 /// each of them, and most those servers that make many.
 async fn count_calls(
     order: &Order,
-    fleet: &[Rc<Line>],
+    fleet: &Fleet,
     server: &ServerProcess,
 ) -> Result<Result<f64, String>, CellError> {
     let mut counter = match server.count_calls() {
@@ -123,18 +141,23 @@ async fn count_calls(
     Ok(counter.total().map(|calls| to_f64(calls) / to_f64(n_requests)))
 }
 
-/// Asks the server's shards first, since answering costs them.
-fn look(server: &mut ServerProcess) -> Result<Look, CellError> {
-    let counts = server.counts()?;
-    Ok(Look { usage: server.usage()?, counts })
+/// What the clients' own shard has counted. It answers between two turns and asking waits for it,
+/// so another thread asks: on this CPU, which it inherits, and not on the server's.
+async fn snapshot(clients: &Handle) -> Result<Snapshot, CellError> {
+    let clients = clients.clone();
+    let asking = std::thread::Builder::new()
+        .name("clients-snapshot".to_owned())
+        .spawn(move || clients.snapshot(0))
+        .map_err(|error| CellError::Failed(format!("a thread: {error}")))?;
+    while !asking.is_finished() {
+        forebay::sleep(ASKING_PAUSE).await;
+    }
+    let snapshot = asking.join().ok().flatten();
+    snapshot.ok_or_else(|| CellError::Failed("the clients' shard does not answer".to_owned()))
 }
 
 /// Runs a phase until all that began in it has ended.
-async fn run_phase(
-    order: &Order,
-    phase: &Phase,
-    fleet: &[Rc<Line>],
-) -> Result<PhaseTally, CellError> {
+async fn run_phase(order: &Order, phase: &Phase, fleet: &Fleet) -> Result<PhaseTally, CellError> {
     let talks = Rc::new(Talks {
         clock: Clock::start(),
         end_ns: end_ns(phase.until),
@@ -177,14 +200,14 @@ async fn run_phase(
 /// Starts a loop on every connection that has a share of what is in flight.
 fn start_loops(
     phase: &Phase,
-    fleet: &[Rc<Line>],
+    fleet: &Fleet,
     talks: &Rc<Talks>,
     in_flight: u64,
 ) -> Vec<forebay::Request<()>> {
-    let of = u32::try_from(fleet.len()).expect("the file's check bounds connections");
+    let of = u32::try_from(fleet.lines.len()).expect("the file's check bounds connections");
     let n_loops = u32::try_from(in_flight).map_or(of, |in_flight| in_flight.min(of));
     (0..n_loops)
-        .zip(fleet)
+        .zip(&fleet.lines)
         .map(|(idx, line)| {
             let part = |of: u32| Part::new(idx, of).expect("a loop's number is below their number");
             let n_requests = match phase.until {
@@ -201,13 +224,13 @@ fn start_loops(
 fn start_schedule(
     order: &Order,
     phase: &Phase,
-    fleet: &[Rc<Line>],
+    fleet: &Fleet,
     talks: &Rc<Talks>,
 ) -> Vec<forebay::Request<()>> {
     let arrival = phase.arrival.open().expect("the caller has seen that it is a schedule");
-    let clients: Vec<Rc<Due>> = fleet.iter().map(|_| Rc::default()).collect();
+    let clients: Vec<Rc<Due>> = fleet.lines.iter().map(|_| Rc::default()).collect();
     let in_flight_max = order.pipelined_max as usize;
-    let talking = fleet.iter().zip(&clients).map(|(line, due)| {
+    let talking = fleet.lines.iter().zip(&clients).map(|(line, due)| {
         let talk = Talk::new(line, talks).on_schedule(Rc::clone(due), in_flight_max);
         forebay::spawn(RequestOptions::default(), talk)
     });

@@ -1,5 +1,6 @@
-//! All clients of a cell: connected side by side, greeted, closed.
+//! All clients of a cell: connected side by side, greeted, looked at once more, closed.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use forebay::RequestOptions;
 use forebay::net::{Address, ConnectOptions, Connection};
 
-use super::line::Line;
+use super::line::{Line, Over};
+use super::troubles::Troubles;
 use super::wire::Wire;
 use crate::subject::CellError;
 
@@ -19,33 +21,47 @@ const CONNECTORS: usize = 64;
 const CONNECTIONS_PER_ADDRESS: usize = 4_000;
 /// How long a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(20);
+/// Pause before the last look: time for what a server sends too much to arrive.
+const SETTLE: Duration = Duration::from_millis(20);
+/// Connections looked at in one poll of the task: fewer than a task's budget of reads.
+const LOOKS_PER_POLL: usize = 16;
 
-/// Opens all connections and has each answer one request, so that none is only half there.
+/// All clients, and the book that they share.
+pub(super) struct Fleet {
+    pub(super) lines: Vec<Rc<Line>>,
+    troubles: Rc<RefCell<Troubles>>,
+}
+
+/// Opens all connections and has each answer one request, so that none is only half there. One that
+/// breaks at once or answers wrong stands in the book; one that cannot be opened is an error.
 pub(super) async fn connect(
     address: SocketAddr,
     n_connections: usize,
     wire: Wire,
-) -> Result<Vec<Rc<Line>>, CellError> {
+) -> Result<Fleet, CellError> {
+    let troubles = Rc::default();
     let connectors: Vec<_> = (0..CONNECTORS.min(n_connections))
         .map(|first| {
-            let lines = connect_every(address, (first..n_connections).step_by(CONNECTORS), wire);
+            let ids = (first..n_connections).step_by(CONNECTORS);
+            let lines = connect_every(address, ids, wire, Rc::clone(&troubles));
             forebay::spawn(RequestOptions::default(), lines)
         })
         .collect();
-    let mut fleet = Vec::with_capacity(n_connections);
+    let mut lines = Vec::with_capacity(n_connections);
     for connector in connectors {
-        let lines = connector.await.map_err(|error| CellError::Failed(error.to_string()))?;
-        fleet.extend(lines.map_err(|error| {
+        let some = connector.await.map_err(|error| CellError::Failed(error.to_string()))?;
+        lines.extend(some.map_err(|error| {
             CellError::Failed(format!("connecting {n_connections} clients: {error}"))
         })?);
     }
-    Ok(fleet)
+    Ok(Fleet { lines, troubles })
 }
 
 async fn connect_every(
     address: SocketAddr,
     ids: impl Iterator<Item = usize>,
     wire: Wire,
+    troubles: Rc<RefCell<Troubles>>,
 ) -> io::Result<Vec<Rc<Line>>> {
     let mut lines = Vec::new();
     for id in ids {
@@ -53,8 +69,9 @@ async fn connect_every(
         let options = ConnectOptions { within: CONNECT_MAX, from, ..ConnectOptions::default() };
         let connection = Connection::connect(&Address::Tcp(address), options).await?;
         let number = u64::try_from(id).expect("a number of a connection fits 64 bits");
-        let line = Line::new(connection, wire, number);
-        greet(&line).await?;
+        let line = Line::new(connection, wire, number, &troubles);
+        // A line that is over stays in its place, and is over in every phase.
+        let _over = greet(&line).await;
         lines.push(Rc::new(line));
     }
     Ok(lines)
@@ -69,8 +86,8 @@ fn source(id: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 1 + low % 250, high, 1 + block % 250))
 }
 
-/// Waits for one reply. A wrong one is counted where requests are: the server may spoil some.
-async fn greet(line: &Line) -> io::Result<()> {
+/// Waits for one reply.
+async fn greet(line: &Line) -> Result<(), Over> {
     let mut out = Vec::new();
     line.put_request(&mut out);
     line.send(&mut out).await?;
@@ -81,11 +98,22 @@ async fn greet(line: &Line) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes all connections at once.
-pub(super) fn close(fleet: Vec<Rc<Line>>) {
-    for line in fleet {
-        if let Ok(line) = Rc::try_unwrap(line) {
-            line.abort();
+impl Fleet {
+    /// Looks at every connection once more, closes all, and tells what went wrong since they were
+    /// opened.
+    pub(super) async fn close(self) -> Troubles {
+        forebay::sleep(SETTLE).await;
+        for lines in self.lines.chunks(LOOKS_PER_POLL) {
+            for line in lines {
+                line.look().await;
+            }
+            forebay::yield_now().await;
         }
+        for line in self.lines {
+            if let Ok(line) = Rc::try_unwrap(line) {
+                line.abort();
+            }
+        }
+        self.troubles.borrow().clone()
     }
 }

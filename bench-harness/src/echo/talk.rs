@@ -12,7 +12,7 @@ use std::task::{Poll, Waker};
 
 use futures_lite::future::or;
 
-use super::line::Line;
+use super::line::{Line, Over};
 use crate::clock::Clock;
 use crate::load::{Ended, PhaseTally, Ticket};
 
@@ -50,7 +50,10 @@ impl Talk {
             self.put_request(now_ns, now_ns);
         }
         while !self.in_flight.is_empty() {
-            let Ok(n_replies) = self.exchange().await else { return self.give_up() };
+            let n_replies = match self.exchange().await {
+                Ok(n_replies) => n_replies,
+                Err(over) => return self.give_up(over),
+            };
             let now_ns = self.talks.clock.now_ns();
             if now_ns < self.talks.end_ns {
                 // Each reply brings the next request, from the moment it ended.
@@ -64,7 +67,7 @@ impl Talk {
 
     /// Makes the requests that a schedule hands over, until it has handed over the last.
     pub(super) async fn on_schedule(mut self, due: Rc<Due>, in_flight_max: usize) {
-        loop {
+        let over = loop {
             while self.in_flight.len() < in_flight_max
                 && let Some(intended_ns) = due.take()
             {
@@ -74,8 +77,8 @@ impl Talk {
             if self.in_flight.is_empty() && due.is_over() {
                 return;
             }
-            if self.line.send(&mut self.out).await.is_err() {
-                break;
+            if let Err(over) = self.line.send(&mut self.out).await {
+                break over;
             }
             // Without room, or with nothing more to come, only replies change anything.
             let only_replies = self.in_flight.len() >= in_flight_max || due.is_over();
@@ -86,11 +89,11 @@ impl Talk {
                 due.rung().await;
                 Ok(0)
             };
-            if or(self.exchange(), rung).await.is_err() {
-                break;
+            if let Err(over) = or(self.exchange(), rung).await {
+                break over;
             }
-        }
-        self.give_up();
+        };
+        self.give_up(over);
         due.fail_rest(&self.talks).await;
     }
 
@@ -101,7 +104,7 @@ impl Talk {
     }
 
     /// Sends what was put, waits for bytes, and counts the replies among them.
-    async fn exchange(&mut self) -> std::io::Result<u64> {
+    async fn exchange(&mut self) -> Result<u64, Over> {
         let Self { line, talks, in_flight, out } = self;
         line.send(out).await?;
         let mut n_replies = 0;
@@ -121,11 +124,16 @@ impl Talk {
         Ok(n_replies)
     }
 
-    /// Fails what is in flight on a connection that broke.
-    fn give_up(&mut self) {
+    /// Fails what is in flight on a line that is over. What is no reply came in place of the first.
+    fn give_up(&mut self, over: Over) {
         let now_ns = self.talks.clock.now_ns();
+        let mut garbage = match over {
+            Over::Garbage(what) => Some(what),
+            Over::Lost => None,
+        };
         for ticket in self.in_flight.drain(..) {
-            self.talks.tally.borrow_mut().end(ticket, now_ns, Ended::Failed("connection"));
+            let ended = garbage.take().map_or(Ended::Failed("connection"), Ended::Wrong);
+            self.talks.tally.borrow_mut().end(ticket, now_ns, ended);
         }
     }
 }

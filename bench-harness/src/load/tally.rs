@@ -59,9 +59,13 @@ impl PhaseTally {
         }
     }
 
-    /// Counts a request as ended, unless the window has closed: then it stays in flight.
+    /// Counts a request as ended, unless the window has closed: then it stays in flight, and only a
+    /// wrong reply is noted.
     pub fn end(&mut self, ticket: Ticket, ended_ns: u64, how: Ended) {
         if ended_ns > self.end_ns {
+            if let Ended::Wrong(what) = how {
+                self.note_wrong(what);
+            }
             return;
         }
         self.last_end_ns = self.last_end_ns.max(ended_ns);
@@ -80,8 +84,7 @@ impl PhaseTally {
         let (kind, outcome) = match how {
             Ended::Right => unreachable!("the caller has counted it"),
             Ended::Wrong(what) => {
-                self.recorder.note_checked(false);
-                self.first_wrong.get_or_insert(what);
+                self.note_wrong(what);
                 ("wrong", Outcome::Failed)
             }
             Ended::Failed(kind) => (kind, Outcome::Failed),
@@ -90,6 +93,12 @@ impl PhaseTally {
         };
         *self.errors.entry(kind).or_insert(0) += 1;
         outcome
+    }
+
+    #[cold]
+    fn note_wrong(&mut self, what: String) {
+        self.recorder.note_checked(false);
+        self.first_wrong.get_or_insert(what);
     }
 
     /// Closes the window: at its time, or with the last request where a number of them ends it.
@@ -128,6 +137,17 @@ mod tests {
         assert_eq!((counts.verified, counts.mismatched), (1, 2));
         assert_eq!(tally.first_wrong.as_deref(), Some("7 is not 8"));
         assert_eq!(tally.recorder.measured_ns(), 1_000_000);
+    }
+
+    #[test]
+    fn a_wrong_reply_after_the_window_is_noted() {
+        let mut tally = tally(Until::DurationMs(1));
+        request(&mut tally, 10, Ended::Right);
+        request(&mut tally, 1_000_001, Ended::Wrong("7 is not 8".to_owned()));
+        tally.close();
+        let counts = tally.recorder.counts();
+        assert_eq!((counts.failed, counts.in_flight(), counts.mismatched), (0, 1, 1));
+        assert_eq!(tally.first_wrong.as_deref(), Some("7 is not 8"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Counter};
+use rustix::io::Errno;
 
 /// Where the number of the tracepoint stands: in the place of today's kernels, or the old one.
 const IDS: [&str; 2] = [
@@ -35,9 +36,18 @@ impl CallCounter {
         let mut counters = Vec::new();
         for thread in threads.flatten() {
             let thread = thread.file_name().to_string_lossy().parse().unwrap_or_default();
-            counters.push(count(id, thread).map_err(|error| {
-                format!("counting system calls: {error}; see kernel.perf_event_paranoid")
-            })?);
+            match count(id, thread) {
+                Ok(counter) => counters.push(counter),
+                // It has ended since.
+                Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {}
+                Err(error) => {
+                    let remedy = "see kernel.perf_event_paranoid";
+                    return Err(format!("counting system calls: {error}; {remedy}"));
+                }
+            }
+        }
+        if counters.is_empty() {
+            return Err("counting system calls: the server has no thread any more".to_owned());
         }
         Ok(Self { threads: counters })
     }

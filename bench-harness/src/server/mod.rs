@@ -112,7 +112,7 @@ pub fn serve_client(mut input: impl BufRead, mut output: impl Write) -> io::Resu
         say(&mut output, &ServerReply::Counts(counts))?;
     }
     if let Some(serving) = ours {
-        serving.stop();
+        serving.stop().map_err(io::Error::other)?;
     }
     Ok(())
 }
@@ -134,7 +134,7 @@ fn say(output: &mut impl Write, reply: &ServerReply) -> io::Result<()> {
 /// Starts the service; a peer runs on a thread that ends with the process.
 fn start(spec: &ServerSpec) -> Result<(ServerReply, Option<Serving>), CellError> {
     own::allow_open_files(u64::from(spec.service.connections) + DESCRIPTORS_ASIDE)
-        .map_err(CellError::HostUnfit)?;
+        .map_err(CellError::Setup)?;
     if let Some(peer) = spec.peer {
         cpus::pin(&spec.cpus).map_err(CellError::Setup)?;
         let (address, sockets) = start_peer(peer, spec)?;

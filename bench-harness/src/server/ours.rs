@@ -1,9 +1,10 @@
 //! The service on an engine of this process.
 
+use std::io;
 use std::time::Duration;
 
 use forebay::net::Address;
-use forebay::{Builder, Engine};
+use forebay::{Builder, Engine, StopReport};
 use forebay_workloads::echo::{self, Config, ServeError};
 
 use super::ShardCounts;
@@ -82,16 +83,32 @@ impl Serving {
         counts.collect()
     }
 
-    /// Serves until SIGINT or SIGTERM, then drains and stops.
+    /// Serves until SIGINT or SIGTERM, then drains and stops. Calls `heard` when both signals are
+    /// handled: who is told then may send one. Clients that stay may be cut off.
     ///
     /// # Errors
-    /// When the signals cannot be had.
-    pub fn until_signal(self) -> std::io::Result<()> {
-        self.engine.run_until_signal(DRAIN_MAX).map(drop)
+    /// When the signals cannot be had, `heard` fails, or a shard does not stop.
+    pub fn until_signal(self, heard: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let (_, stopped) = self.engine.run_until_signal_then(DRAIN_MAX, heard)?;
+        if stopped.stuck_shards.is_empty() {
+            Ok(())
+        } else {
+            Err(io::Error::other(unclean(&stopped)))
+        }
     }
 
     /// Drains and stops.
-    pub fn stop(self) {
-        self.engine.stop(DRAIN_MAX);
+    ///
+    /// # Errors
+    /// In words, when something was cut off or a shard does not stop: what was measured may not be
+    /// what it seems.
+    pub fn stop(self) -> Result<(), String> {
+        let stopped = self.engine.stop(DRAIN_MAX);
+        let clean = stopped.drained && stopped.stuck_shards.is_empty();
+        if clean { Ok(()) } else { Err(unclean(&stopped)) }
     }
+}
+
+fn unclean(stopped: &StopReport) -> String {
+    format!("the engine did not stop cleanly: {stopped:?}")
 }

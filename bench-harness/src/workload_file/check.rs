@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use forebay_workloads::echo::Protocol;
+
 use super::check_phases::check_phases;
 use super::phases::Role;
 use super::position::push_segment;
@@ -66,7 +68,25 @@ fn check_peers(file: &WorkloadFile, faults: &mut Faults) {
             faults.word(pointer, message, name, &there);
         } else if !seen.insert(name) {
             faults.add(pointer, format!("`{name}` stands twice"));
+        } else if let Some(why) = cannot_do_as_told(file) {
+            faults.add(pointer, format!("`{name}` {why}"));
         }
+    }
+}
+
+/// What of this file's settings no peer of its workload can do.
+fn cannot_do_as_told(file: &WorkloadFile) -> Option<String> {
+    let Workload::Echo(echo) = &file.workload else { return None };
+    match (echo.protocol, file.engine.shards) {
+        (Protocol::Bytes(bytes), _) if bytes.is_faulty() => {
+            Some("spoils no replies: leave out the planted fault or the peers".to_owned())
+        }
+        // How many `per_core` makes, the host decides.
+        (_, ShardCount::Fixed(shards)) if shards > 1 => Some(format!(
+            "serves on one core, and engine.shards is {shards}: leave it out, or all \
+                          by `--set peers=[]`"
+        )),
+        _ => None,
     }
 }
 

@@ -101,9 +101,24 @@ impl Engine {
     /// # Panics
     ///
     /// As [`Engine::stop`].
-    pub fn run_until_signal(
+    pub fn run_until_signal(self, drain_within: Duration) -> std::io::Result<(Signal, StopReport)> {
+        self.run_until_signal_then(drain_within, || Ok(()))
+    }
+
+    /// The same, and calls `heard` once the signals are handled: the moment from which whoever
+    /// started the process may be told that it can be stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::run_until_signal`], and those of `heard`.
+    ///
+    /// # Panics
+    ///
+    /// As [`Engine::stop`].
+    pub fn run_until_signal_then(
         mut self,
         drain_within: Duration,
+        heard: impl FnOnce() -> std::io::Result<()>,
     ) -> std::io::Result<(Signal, StopReport)> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let signals = Signals::install(move |signal, urgency| match urgency {
@@ -112,6 +127,7 @@ impl Engine {
             }
             crate::runtime::signal::Urgency::AtOnce => std::process::exit(signal.exit_status()),
         })?;
+        heard()?;
         let signal = receiver.recv().expect("the sender lives as long as the signals");
         let report = self.end(drain_within);
         drop(signals);

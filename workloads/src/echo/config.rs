@@ -62,11 +62,45 @@ pub struct Bytes {
     /// Shows that the check of replies can fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spoil_one_in: Option<u32>,
+    /// Planted fault: what each connection does once, and wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planted: Option<Planted>,
+}
+
+/// What a connection does wrong when it has read its n-th chunk, the first being 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Planted {
+    /// It spoils one byte.
+    SpoilChunk(u32),
+    /// It sends the chunk back twice.
+    RepeatChunk(u32),
+    /// It closes.
+    CloseAtChunk(u32),
+}
+
+impl Planted {
+    /// The word in a file, and the number of the chunk.
+    fn parts(self) -> (&'static str, u32) {
+        match self {
+            Self::SpoilChunk(chunk) => ("spoil_chunk", chunk),
+            Self::RepeatChunk(chunk) => ("repeat_chunk", chunk),
+            Self::CloseAtChunk(chunk) => ("close_at_chunk", chunk),
+        }
+    }
+}
+
+impl Bytes {
+    /// Whether replies are to be wrong: then no figure is worth anything.
+    #[must_use]
+    pub const fn is_faulty(&self) -> bool {
+        self.spoil_one_in.is_some() || self.planted.is_some()
+    }
 }
 
 impl Default for Bytes {
     fn default() -> Self {
-        Self { message_bytes: 64, spoil_one_in: None }
+        Self { message_bytes: 64, spoil_one_in: None, planted: None }
     }
 }
 
@@ -106,6 +140,10 @@ impl Config {
             in_range("/protocol/bytes/message_bytes", bytes.message_bytes, least, most);
             let spoil_one_in = bytes.spoil_one_in.unwrap_or(1);
             in_range("/protocol/bytes/spoil_one_in", spoil_one_in, 1, u32::MAX);
+            if let Some(planted) = bytes.planted {
+                let (word, chunk) = planted.parts();
+                in_range(&format!("/protocol/bytes/planted/{word}"), chunk, 1, u32::MAX);
+            }
         }
         in_range("/busy_us", self.busy_us.unwrap_or(1), 1, BUSY_US_MAX);
         faults
@@ -149,13 +187,15 @@ mod tests {
     #[test]
     fn points_at_every_impossible_value() {
         let text = r#"{"connections": 0, "busy_us": 0,
-            "protocol": {"bytes": {"message_bytes": 15, "spoil_one_in": 0}}}"#;
+            "protocol": {"bytes": {"message_bytes": 15, "spoil_one_in": 0,
+                "planted": {"close_at_chunk": 0}}}}"#;
         let pointers: Vec<String> =
             parse(text).check().into_iter().map(|(pointer, _)| pointer).collect();
         let expected = [
             "/connections",
             "/protocol/bytes/message_bytes",
             "/protocol/bytes/spoil_one_in",
+            "/protocol/bytes/planted/close_at_chunk",
             "/busy_us",
         ];
         assert_eq!(pointers, expected);

@@ -27,7 +27,16 @@ impl fmt::Display for ServeError {
             Self::LeftOut(feature) => {
                 write!(f, "this build is without the cargo feature `{feature}`")
             }
-            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::Listen(address, error) => {
+                write!(f, "cannot listen on {address}: {error}")?;
+                match address {
+                    Address::Unix(path) if error.kind() == io::ErrorKind::AddrInUse => {
+                        let path = path.display();
+                        write!(f, "; if no server listens there any more, remove the file {path}")
+                    }
+                    _ => Ok(()),
+                }
+            }
             Self::Shard(why) => write!(f, "a shard does not answer: {why}"),
         }
     }
@@ -86,10 +95,10 @@ fn listen(
 async fn accept(listener: Listener, protocol: Protocol) {
     while let Ok(connection) = listener.accept().await {
         match protocol {
-            Protocol::Bytes(bytes) => match bytes.spoil_one_in {
-                None => start(connection, service::echo),
-                Some(n) => start(connection, |connection| service::echo_spoiled(connection, n)),
-            },
+            Protocol::Bytes(bytes) if bytes.is_faulty() => {
+                start(connection, |connection| service::echo_wrongly(connection, bytes));
+            }
+            Protocol::Bytes(_) => start(connection, service::echo),
             #[cfg(feature = "http")]
             Protocol::Http => start(connection, super::http::page),
             #[cfg(not(feature = "http"))]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use forebay::net::Connection;
 
+use super::config::{Bytes, Planted};
+
 /// Sends back what comes until the client has finished.
 pub(super) async fn echo(connection: Connection) {
     // A connection that breaks is its client's to notice: there is nobody else to tell.
@@ -14,21 +16,30 @@ pub(super) async fn echo(connection: Connection) {
     }
 }
 
-/// The same, but one byte of every n-th chunk comes back wrong.
-pub(super) async fn echo_spoiled(connection: Connection, spoil_one_in: u32) {
-    let mut until_spoiled = spoil_one_in;
+/// The same with planted faults.
+pub(super) async fn echo_wrongly(connection: Connection, faults: Bytes) {
+    let mut number: u32 = 0;
     while let Ok(Some(chunk)) = connection.read().await {
+        number = number.wrapping_add(1);
         let mut bytes = chunk.to_vec();
-        until_spoiled -= 1;
-        if until_spoiled == 0 {
-            until_spoiled = spoil_one_in;
-            if let Some(last) = bytes.last_mut() {
-                *last = !*last;
-            }
+        if faults.spoil_one_in.is_some_and(|n| number.is_multiple_of(n)) {
+            spoil(&mut bytes);
+        }
+        match faults.planted {
+            Some(Planted::SpoilChunk(n)) if n == number => spoil(&mut bytes),
+            Some(Planted::RepeatChunk(n)) if n == number => bytes.extend_from_within(..),
+            Some(Planted::CloseAtChunk(n)) if n == number => return,
+            _ => {}
         }
         if connection.write(bytes).await.is_err() {
             return;
         }
+    }
+}
+
+fn spoil(bytes: &mut [u8]) {
+    if let Some(last) = bytes.last_mut() {
+        *last = !*last;
     }
 }
 

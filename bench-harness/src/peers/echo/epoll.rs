@@ -4,7 +4,6 @@
 //! read comes back short: then its socket was empty, unless the client has finished, which the
 //! event tells. What a socket does not take waits for it to become writable.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -30,6 +29,21 @@ struct Client {
     unsent: Vec<u8>,
 }
 
+/// All clients by their descriptors, which are small numbers: no search for each event.
+#[derive(Default)]
+struct Clients(Vec<Option<Client>>);
+
+impl Clients {
+    /// Where the client of a descriptor stands, or would.
+    fn place(&mut self, descriptor: u64) -> io::Result<&mut Option<Client>> {
+        let idx = usize::try_from(descriptor).map_err(io::Error::other)?;
+        if idx >= self.0.len() {
+            self.0.resize_with(idx + 1, || None);
+        }
+        Ok(&mut self.0[idx])
+    }
+}
+
 /// What became of a client when its socket was looked at.
 enum Standing {
     Open,
@@ -41,7 +55,7 @@ pub(super) fn echo(busy: Option<Duration>, ready: Sender<SocketAddr>) -> io::Res
     let listener = listening::listen(&ready)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     watch(&epoll, &listener, LISTENER)?;
-    let mut clients: BTreeMap<u64, Client> = BTreeMap::new();
+    let mut clients = Clients::default();
     let mut bytes = vec![0; READ_BYTES];
     let mut events = Vec::with_capacity(EVENTS_MAX);
     // With work of its own it only looks; without, it sleeps until something comes.
@@ -57,10 +71,13 @@ pub(super) fn echo(busy: Option<Duration>, ready: Sender<SocketAddr>) -> io::Res
             let mark = event.data.u64();
             if mark == LISTENER {
                 accept(&listener, &epoll, &mut clients)?;
-            } else if let Some(client) = clients.get_mut(&mark)
+                continue;
+            }
+            let place = clients.place(mark)?;
+            if let Some(client) = place
                 && let Standing::Gone = serve(client, &mut bytes, is_last(event.flags))
             {
-                clients.remove(&mark);
+                *place = None;
             }
         }
         if let Some(busy) = busy {
@@ -80,11 +97,7 @@ fn is_last(flags: EventFlags) -> bool {
 }
 
 /// Takes every connection that waits.
-fn accept(
-    listener: &TcpListener,
-    epoll: &OwnedFd,
-    clients: &mut BTreeMap<u64, Client>,
-) -> io::Result<()> {
+fn accept(listener: &TcpListener, epoll: &OwnedFd, clients: &mut Clients) -> io::Result<()> {
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
@@ -92,7 +105,7 @@ fn accept(
                 stream.set_nodelay(true)?;
                 let mark = u64::try_from(stream.as_raw_fd()).map_err(io::Error::other)?;
                 watch(epoll, &stream, mark)?;
-                clients.insert(mark, Client { stream, unsent: Vec::new() });
+                *clients.place(mark)? = Some(Client { stream, unsent: Vec::new() });
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if is_passing(&error) => {}

@@ -10,7 +10,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{GlommioError, LocalExecutorBuilder, Placement};
 
-use super::{ANY_PORT, burn};
+use super::{ANY_PORT, burn, is_passing};
 
 /// How often its tasks are interrupted: what people set who want their sockets looked at.
 const PREEMPT: Duration = Duration::from_millis(1);
@@ -47,7 +47,11 @@ pub(super) fn echo(busy: Option<Duration>, ready: Sender<SocketAddr>) -> io::Res
             .detach();
         }
         loop {
-            let stream = listener.accept().await.map_err(plain)?;
+            let stream = match listener.accept().await {
+                Ok(stream) => stream,
+                Err(GlommioError::IoError(error)) if is_passing(&error) => continue,
+                Err(error) => return Err(plain(error)),
+            };
             stream.set_nodelay(true).map_err(plain)?;
             glommio::spawn_local(serve(stream)).detach();
         }

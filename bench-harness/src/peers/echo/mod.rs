@@ -9,6 +9,7 @@ mod epoll;
 mod glommio_stream;
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub fn serve(peer: Peer, spec: &ServerSpec) -> Result<(String, String), CellErro
         return Err(CellError::NotBuilt("a peer of echo that uses several cores".to_owned()));
     }
     let (server, sockets): (Serve, &str) = match (peer, service.protocol) {
-        (_, Protocol::Bytes(bytes)) if bytes.spoil_one_in.is_some() => {
+        (_, Protocol::Bytes(bytes)) if bytes.is_faulty() => {
             return Err(CellError::NotBuilt("a peer that spoils replies".to_owned()));
         }
         (Peer::Tokio, Protocol::Bytes(_)) => (tokio_server::echo, "tokio"),
@@ -52,8 +53,9 @@ pub fn serve(peer: Peer, spec: &ServerSpec) -> Result<(String, String), CellErro
     std::thread::Builder::new()
         .name(peer.name().to_owned())
         .spawn(move || {
-            // It serves for ever: an end is a failure, and its clients must not wait.
-            let ended = server(busy, ready);
+            // It serves for ever: an end is a failure, and its clients must not wait. A panic has
+            // told its own story by the time it comes here.
+            let ended = catch_unwind(AssertUnwindSafe(|| server(busy, ready)));
             eprintln!("error: {} ended: {ended:?}", peer.name());
             std::process::exit(1);
         })
