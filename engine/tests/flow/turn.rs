@@ -1,10 +1,13 @@
 //! The turn: who runs in it, and that nobody is forgotten.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
-use forebay::RequestOptions;
+use forebay::sim::SimOptions;
+use forebay::{Builder, RequestOptions};
 use futures_lite::future::zip;
+use send_wrapper::SendWrapper;
 
 use crate::ring::{Notes, Probe, all, double, one_stage, policy, spawn};
 
@@ -68,6 +71,34 @@ fn callers_that_are_answered_at_once_keep_nobody_waiting() {
         "{calls_meanwhile} calls in {YIELDS} yields"
     );
     ring.stop();
+}
+
+#[test]
+fn what_the_turn_brings_runs_before_those_that_give_way() {
+    let mut options = SimOptions::new(7, 1);
+    options.shuffle = false;
+    let mut sim = Builder::new().simulate(options).unwrap();
+    let turns = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&turns);
+    let start = SendWrapper::new(move || async move {
+        let yields = Rc::clone(&seen);
+        let _ends_with_the_request = forebay::spawn_background(async move {
+            loop {
+                yields.borrow_mut().push(("gave way", forebay::now()));
+                forebay::yield_now().await;
+            }
+        });
+        for _ in 0..50 {
+            forebay::sleep(Duration::from_millis(1)).await;
+            seen.borrow_mut().push(("woken", forebay::now()));
+        }
+    });
+    let reply = sim.handle().submit(0, RequestOptions::default(), move || start.take()()).unwrap();
+    assert!(sim.run_until(1_000_000, |_| reply.try_take().is_some()));
+    let turns = turns.borrow();
+    let woken = turns.iter().enumerate().filter(|(_, (what, _))| *what == "woken");
+    let late = woken.filter(|(idx, (_, at))| *idx > 0 && turns[idx - 1].1 == *at).count();
+    assert_eq!(late, 0, "a task that had given way ran before one that its turn had woken");
 }
 
 #[test]
