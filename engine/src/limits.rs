@@ -93,10 +93,13 @@ pub(crate) const IDLE_AFTER: Duration = Duration::from_secs(1);
 pub(crate) const LOOK_RARELY: Duration = Duration::from_millis(10);
 
 /// How long a shard asks again before it parks for something that is expected: a timer that is due
-/// so soon, an answer that a bridge owes, to whose thread it gives way in between, the next word of a
-/// client whose last one came as soon. A park and its
+/// so soon, an answer that a bridge owes, to whose thread it gives way in between, the next word of one
+/// of few clients whose last one came as soon. A park and its
 /// wake cost 25 to 30 µs of CPU, so this at most trebles what is lost when nothing comes.
 pub(crate) const EXPECT: Duration = Duration::from_micros(50);
+
+/// With more sockets open than this a shard does not ask again for a quick client.
+pub(crate) const FEW_SOCKETS: usize = 8;
 
 /// What a park adds to the silence that it ends with: how long the host takes to wake a core.
 pub(crate) const WAKE: Duration = Duration::from_micros(30);

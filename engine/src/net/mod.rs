@@ -152,6 +152,11 @@ impl Net {
         self.table.borrow().has_unsent()
     }
 
+    /// Sockets that have not closed.
+    pub(crate) fn open(&self) -> usize {
+        self.table.borrow().open()
+    }
+
     /// Whether every socket has closed.
     pub(crate) fn is_empty(&self) -> bool {
         self.table.borrow().is_empty()

@@ -44,6 +44,8 @@ pub(crate) trait Hosted {
     fn disarm_ring(&self);
     /// Whether completions of sockets wait for the next turn.
     fn is_ring_ready(&self) -> bool;
+    /// Sockets that are open.
+    fn open_sockets(&self) -> usize;
     /// After the shard was buried: closes what could not send in time what was written.
     fn cut_sockets(&self);
     /// After the shard was buried: goes on closing its sockets; tells whether all have closed.

@@ -170,6 +170,10 @@ impl Hosted for Shard {
         self.net.is_ready()
     }
 
+    fn open_sockets(&self) -> usize {
+        self.net.open()
+    }
+
     fn cut_sockets(&self) {
         self.enter(|| self.net.close_all());
     }

@@ -117,6 +117,10 @@ impl Table {
         }
     }
 
+    pub(in crate::net) fn open(&self) -> usize {
+        self.open
+    }
+
     pub(in crate::net) fn is_empty(&self) -> bool {
         self.open == 0
     }

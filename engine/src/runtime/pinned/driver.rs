@@ -16,7 +16,7 @@ use glommio::timer::Timer;
 
 use super::IdlePolicy;
 use super::signal::Signal;
-use crate::limits::{EXPECT, IDLE_AFTER, IDLE_CAP, LOOK_RARELY, WAIT_CAP, WAKE};
+use crate::limits::{EXPECT, FEW_SOCKETS, IDLE_AFTER, IDLE_CAP, LOOK_RARELY, WAIT_CAP, WAKE};
 use crate::runtime::hosted::{Hosted, Next, Seen};
 use crate::runtime::shared::inbox::Watch;
 use crate::runtime::{Time, nanos};
@@ -167,7 +167,7 @@ pub(super) async fn drive(
                     shard.note(Seen::CappedWait);
                 }
                 looked = shard.core().read_clock();
-                rhythm.parked(looked.since(silent_since), shard.is_ring_ready());
+                rhythm.parked(looked.since(silent_since), &*shard);
                 if !woken.timed_out {
                     worked = looked;
                 }
@@ -189,8 +189,9 @@ fn turn(shard: &dyn Hosted) -> Next {
     })
 }
 
-/// What the last silence of the shard's sockets was like. Clients that answer at once are worth
-/// asking for again: a park would cost more than the silence lasts.
+/// What the last silence of the shard's sockets was like. A few clients that answer at once are worth
+/// asking for again: a park would cost more than the silence lasts. Of many clients the words gather
+/// while the shard sleeps, and cost less each.
 #[derive(Debug, Default)]
 struct Rhythm {
     quick: bool,
@@ -198,8 +199,9 @@ struct Rhythm {
 
 impl Rhythm {
     /// A park has ended that began with this silence.
-    fn parked(&mut self, silence: Duration, ended_by_socket: bool) {
-        self.quick = ended_by_socket && silence <= EXPECT + WAKE;
+    fn parked(&mut self, silence: Duration, shard: &dyn Hosted) {
+        let is_short = silence <= EXPECT + WAKE;
+        self.quick = is_short && shard.is_ring_ready() && shard.open_sockets() <= FEW_SOCKETS;
     }
 
     /// Asking again has been in vain.
@@ -224,7 +226,8 @@ fn patience(
         IdlePolicy::SpinUs(us) => Some(Duration::from_micros(us)),
         IdlePolicy::Park => {
             let is_near = until <= core.half().now().after(EXPECT);
-            (is_near || core.owed() > 0 || rhythm.quick).then_some(EXPECT)
+            let is_quick = rhythm.quick && shard.open_sockets() <= FEW_SOCKETS;
+            (is_near || core.owed() > 0 || is_quick).then_some(EXPECT)
         }
     }
 }

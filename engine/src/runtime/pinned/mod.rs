@@ -26,7 +26,7 @@ use super::{ShardId, Time};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdlePolicy {
     /// It sleeps, unless something is expected within 50 µs: a timer, an answer that a bridge owes,
-    /// the next word of a client whose last one came as soon.
+    /// the next word of one of few clients whose last one came as soon.
     /// A wake costs 30 to 70 µs and about 25 µs of CPU.
     Park,
     /// It spins for this long before it sleeps: a wake meanwhile costs 3 to 4 µs, the core is
