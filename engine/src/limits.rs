@@ -6,8 +6,6 @@
 
 use std::time::Duration;
 
-use crate::error::StartError;
-
 /// Hard bounds of one engine. All are per shard unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -155,22 +153,21 @@ const _: () = assert!(WAIT_CAP.as_nanos() <= 10_000_000, "rule 2 allows at most 
 const _: () = assert!(WAIT_CAP.as_nanos() < IDLE_CAP.as_nanos());
 
 impl Limits {
-    /// Finds a limit that nothing could run with.
-    pub(crate) fn check(&self) -> Result<(), StartError> {
-        let refuse = |limit, problem: String| Err(StartError::Limit { limit, problem });
-        if !self.net_buffers.is_power_of_two() || self.net_buffers > NET_BUFFERS_MAX {
-            let n_buffers = self.net_buffers;
+    /// A limit that nothing could run with, and what would be right.
+    pub(crate) fn problem(&self) -> Option<(&'static str, String)> {
+        let n_buffers = self.net_buffers;
+        if !n_buffers.is_power_of_two() || n_buffers > NET_BUFFERS_MAX {
             let problem =
                 format!("{n_buffers} is no power of two from 1 to {NET_BUFFERS_MAX}: try 256");
-            return refuse("net_buffers", problem);
+            return Some(("net_buffers", problem));
         }
-        if !(1..=NET_BUFFER_BYTES_MAX).contains(&self.net_buffer_bytes) {
-            let n_bytes = self.net_buffer_bytes;
+        let n_bytes = self.net_buffer_bytes;
+        let is_possible = (1..=NET_BUFFER_BYTES_MAX).contains(&n_bytes);
+        (!is_possible).then(|| {
             let problem =
                 format!("{n_bytes} bytes are not from 1 to {NET_BUFFER_BYTES_MAX}: try 4096");
-            return refuse("net_buffer_bytes", problem);
-        }
-        Ok(())
+            ("net_buffer_bytes", problem)
+        })
     }
 
     /// The limits as lines of text, printed when an engine starts.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use child::{Ended, in_child};
 use forebay::affinity::{CpuId, CpuList, current_thread_cpus, pin_current_thread};
 use forebay::preflight::{BlockCause, HostError, Report, ShardCpus, Wanted, gather, judge};
-use forebay::{Builder, RequestOptions, SocketBack, Sockets};
+use forebay::{Builder, Limits, RequestOptions, SocketBack, Sockets};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use seccompiler::{
@@ -208,4 +208,19 @@ fn an_engine_whose_kernel_lacks_the_ring_of_sockets_takes_readiness_and_says_why
         "no ring with deferred completions and provided buffers (Linux 6.1): Invalid argument";
     assert!(said.starts_with(&format!("sockets: readiness ({missing}")), "{said}");
     assert!(said.contains("`Sockets::Auto`"), "{said}");
+}
+
+#[test]
+fn limits_that_nothing_can_run_with_are_refused_before_the_start() {
+    let refused = |limits: Limits| {
+        let mut builder = Builder::new();
+        builder.quiet().limits(limits);
+        builder.start().map(drop).unwrap_err().to_string()
+    };
+    let mut limits = Limits::default();
+    limits.net_buffers = 100;
+    assert!(refused(limits).starts_with("limits: net_buffers: 100 is no power of two"));
+    let mut limits = Limits::default();
+    limits.net_buffer_bytes = 0;
+    assert!(refused(limits).starts_with("limits: net_buffer_bytes: 0 bytes"));
 }

@@ -298,7 +298,9 @@ impl Builder {
     }
 
     pub(crate) fn check(&self, n_shards: usize) -> Result<(), StartError> {
-        self.limits.check()?;
+        if let Some((limit, problem)) = self.limits.problem() {
+            return Err(StartError::Limit { limit, problem });
+        }
         for stage in &self.stages {
             let problem = stage.options.problem(stage.kind, stage.shareable, n_shards);
             if let Some(problem) = problem {
