@@ -187,20 +187,9 @@ fn with_the_fence_no_request_stalls_and_without_it_some_do() {
     assert_eq!(ended, Ended::Said("[], some".to_owned()));
 }
 
+/// Five runs of it are the figure of `results/echo/stop-and-continue.txt`.
 #[test]
 fn with_the_fence_no_socket_stalls() {
     let ended = in_child(|| format!("{:?}", stalls(Fence::Up, Way::Socket)));
     assert_eq!(ended, Ended::Said("[]".to_owned()));
-}
-
-/// The figure of `results/echo/stop-and-continue.txt`: five runs.
-#[test]
-#[ignore = "a measurement: cargo test --release --test sleep_fence -- --ignored --nocapture"]
-fn five_runs_over_a_socket() {
-    for run in 1..=5 {
-        let ended = in_child(|| format!("{:?}", stalls(Fence::Up, Way::Socket)));
-        println!(
-            "run {run}: stopped {STOPS} times for {STOPPED:?}, stalls over a socket: {ended:?}"
-        );
-    }
 }
