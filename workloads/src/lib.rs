@@ -5,3 +5,4 @@
 
 pub mod units;
 pub mod echo;
+pub mod staged;

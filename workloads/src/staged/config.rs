@@ -1,0 +1,253 @@
+//! What a workload file says about the staged workload.
+//!
+//! This is the value of `{"workload": {"staged": …}}`: the server, and what its clients ask of it.
+//! Serde checks shapes; [`Config::check`] finds what has the right shape and still cannot be run.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Most connections that the clients may open: what an ordinary descriptor limit allows.
+pub const CONNECTIONS_MAX: u32 = 16_384;
+/// The highest priority of a class.
+pub const PRIORITY_MAX: u8 = 9;
+/// Most directories of the file set, about 5 MB each.
+pub const DIRECTORIES_MAX: u32 = 1_000;
+
+/// The staged workload: an HTTP server made of stages, and what is asked of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The files that are served.
+    #[serde(default)]
+    pub files: Files,
+    /// What is kept of them in memory.
+    #[serde(default)]
+    pub cache: Cache,
+    /// The page that is made anew for each request: the bottleneck.
+    #[serde(default)]
+    pub dynamic: Dynamic,
+    /// What a client may do.
+    #[serde(default)]
+    pub limits: HttpLimits,
+    /// What clients ask, and for whom.
+    pub classes: Vec<Class>,
+    /// The clients themselves.
+    pub clients: Clients,
+}
+
+/// The file set, made from the seed: in each directory nine files of each of four size classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Files {
+    /// Directories; each is about 5 MB.
+    pub directories: u32,
+    /// Exponent of the Zipf law by which directories are asked, in percent.
+    pub zipf_percent: u32,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self { directories: 4, zipf_percent: 100 }
+    }
+}
+
+/// What is kept in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// Bytes of bodies that each shard keeps.
+    pub bytes_max: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { bytes_max: 32 << 20 }
+    }
+}
+
+/// The dynamic page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dynamic {
+    /// Mean time that making one takes, one after the other on each shard.
+    pub service_us: u32,
+    /// How these times are spread.
+    pub spread: Spread,
+    /// What passes in this time.
+    pub work: Work,
+    /// Bytes of a page.
+    pub page_bytes: u32,
+    /// Bytes of a page at the lowest level of degradation.
+    pub degraded_bytes: u32,
+    /// Share of the service time that such a page takes.
+    pub degraded_percent: u32,
+}
+
+impl Default for Dynamic {
+    fn default() -> Self {
+        Self {
+            service_us: 1_000,
+            spread: Spread::Exponential,
+            work: Work::Waits,
+            page_bytes: 8_192,
+            degraded_bytes: 1_024,
+            degraded_percent: 25,
+        }
+    }
+}
+
+/// How service times are spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Spread {
+    /// All alike.
+    Fixed,
+    /// Exponentially, as in the textbook's queue.
+    Exponential,
+}
+
+/// What passes while a dynamic page is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// A wait, as for a serial downstream.
+    Waits,
+    /// CPU time of the shard itself.
+    Burns,
+}
+
+/// What a client may do; beyond it is refused or cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpLimits {
+    /// Connections that each shard keeps open.
+    pub connections_max: u32,
+    /// Bytes of a request's head.
+    pub head_bytes_max: u32,
+    /// Headers of a request.
+    pub headers_max: u32,
+    /// Bytes of a request's target.
+    pub target_bytes_max: u32,
+    /// Bytes of a request's body, which is read and thrown away.
+    pub body_bytes_max: u32,
+    /// Time for a request's head, from the connection's start or the end of the last reply.
+    pub head_ms: u32,
+    /// Time without a byte in either direction.
+    pub idle_ms: u32,
+    /// Time that what was written may wait for a client that does not read.
+    pub write_ms: u32,
+    /// Time for a whole request, from its head to its reply.
+    pub request_ms: u32,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 12_000,
+            head_bytes_max: 16 << 10,
+            headers_max: 100,
+            target_bytes_max: 8 << 10,
+            body_bytes_max: 1 << 20,
+            head_ms: 10_000,
+            idle_ms: 30_000,
+            write_ms: 30_000,
+            request_ms: 10_000,
+        }
+    }
+}
+
+/// One class of requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    /// What requests of this class say in their header `x-class`.
+    pub name: String,
+    /// What they ask.
+    pub page: Page,
+    /// Share of all requests; the shares of all classes add up to 100.
+    pub share_percent: u32,
+    /// 0 is the least important, 9 the most.
+    #[serde(default)]
+    pub priority: u8,
+}
+
+/// What a request asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Page {
+    /// A file of the set, by the size classes' shares and the directories' law.
+    File,
+    /// Always the same small file.
+    Front,
+    /// The dynamic page.
+    Dynamic,
+}
+
+/// The clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Clients {
+    /// Connections that they have open at most, one request in flight on each.
+    pub connections: u32,
+    /// Requests after which a client closes its connection and opens another; by default it keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_connection: Option<u32>,
+    /// Time after which a client gives a request up, and its connection with it.
+    #[serde(default = "timeout_ms_default")]
+    pub timeout_ms: u32,
+}
+
+fn timeout_ms_default() -> u32 {
+    10_000
+}
+
+impl Config {
+    /// Names of the stages that the service declares, in order of rank.
+    #[must_use]
+    pub fn stages() -> Vec<&'static str> {
+        vec!["cache", "file", "dynamic"]
+    }
+
+    /// Names the cargo feature that this workload needs and this build was made without.
+    #[must_use]
+    pub fn left_out(&self) -> Option<&'static str> {
+        (!cfg!(feature = "http")).then_some("http")
+    }
+
+    /// Finds everything that has the right shape and cannot be run, as pairs of a JSON pointer
+    /// (relative to this value) and what is wrong there.
+    #[must_use]
+    pub fn check(&self) -> Vec<(String, String)> {
+        let mut faults = Vec::new();
+        let mut in_range = |pointer: String, value: u64, least: u64, most: u64| {
+            if value < least || value > most {
+                faults.push((pointer, format!("must be between {least} and {most}, is {value}")));
+            }
+        };
+        let directories = u64::from(self.files.directories);
+        in_range("/files/directories".to_owned(), directories, 1, DIRECTORIES_MAX.into());
+        in_range("/files/zipf_percent".to_owned(), self.files.zipf_percent.into(), 1, 400);
+        in_range("/cache/bytes_max".to_owned(), self.cache.bytes_max, 1, 1 << 40);
+        let dynamic = &self.dynamic;
+        in_range("/dynamic/service_us".to_owned(), dynamic.service_us.into(), 1, 10_000_000);
+        in_range("/dynamic/page_bytes".to_owned(), dynamic.page_bytes.into(), 64, 1 << 20);
+        let bytes = u64::from(dynamic.degraded_bytes);
+        in_range("/dynamic/degraded_bytes".to_owned(), bytes, 64, dynamic.page_bytes.into());
+        in_range("/dynamic/degraded_percent".to_owned(), dynamic.degraded_percent.into(), 1, 100);
+        let connections = u64::from(self.clients.connections);
+        in_range("/clients/connections".to_owned(), connections, 1, CONNECTIONS_MAX.into());
+        in_range("/clients/timeout_ms".to_owned(), self.clients.timeout_ms.into(), 1, 600_000);
+        let per_connection = self.clients.requests_per_connection.unwrap_or(1);
+        in_range("/clients/requests_per_connection".to_owned(), per_connection.into(), 1, 1 << 31);
+        for (idx, class) in self.classes.iter().enumerate() {
+            let pointer = format!("/classes/{idx}/priority");
+            in_range(pointer, class.priority.into(), 0, PRIORITY_MAX.into());
+        }
+        let shares: u64 = self.classes.iter().map(|class| u64::from(class.share_percent)).sum();
+        if shares != 100 {
+            let message = format!("the shares of all classes must add up to 100, are {shares}");
+            faults.push(("/classes".to_owned(), message));
+        }
+        faults
+    }
+}
