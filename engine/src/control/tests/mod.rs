@@ -4,6 +4,7 @@
 
 mod server;
 mod overload;
+mod batches;
 
 use super::*;
 
