@@ -4,7 +4,6 @@
 //! for the last. Two rules choose. *Smallest* looks for the smallest batch at which throughput is
 //! still constant (the staged design's rule); *Budget* for the largest one that ends in time.
 
-mod fit;
 mod smallest;
 mod budget;
 

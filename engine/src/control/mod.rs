@@ -17,6 +17,7 @@
 //! multiplies an integer by 1.2 stands still at 4.
 
 pub(crate) mod batch;
+mod fit;
 pub(crate) mod scaling;
 pub(crate) mod rate;
 pub(crate) mod admission;

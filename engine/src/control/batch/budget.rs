@@ -1,14 +1,14 @@
 //! The largest batch that ends in time: a line fitted to the run times, and how far they are above it.
 //!
-//! A batch of `n` items is taken to run for `a + b n` (`fit.rs`). Above that line stands the spread:
+//! A batch of `n` items is taken to run for `a + b n` (`control/fit.rs`). Above that line stands the spread:
 //! the ratio of run time to line that 99 of 100 batches do not exceed, found by moving an estimate up by 99
 //! steps whenever a batch is above it, and down by one whenever not. It assumes no distribution, so
 //! a downstream with a heavy tail gets smaller batches, as it should.
 
 use std::time::Duration;
 
-use super::fit::{Fit, KEPT};
 use crate::control::Reading;
+use crate::control::fit::{Fit, KEPT};
 
 /// By how much the spread moves: down by this much of itself, up by 99 times as much.
 const SPREAD_STEP: f64 = 0.002;

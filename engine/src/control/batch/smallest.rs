@@ -20,8 +20,8 @@
 use std::time::Duration;
 
 use super::SmallestBatch;
-use super::fit::Fit;
 use crate::control::Reading;
+use crate::control::fit::Fit;
 use crate::runtime::Time;
 
 /// By how much the size changes at a time, as published.

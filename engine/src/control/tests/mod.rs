@@ -5,6 +5,7 @@
 mod server;
 mod overload;
 mod batches;
+mod permits;
 
 use super::*;
 

@@ -5,11 +5,11 @@
 //! all that is kept and a downstream that has changed is soon known as it is.
 
 /// What each further batch leaves of the weight of the older ones: the last hundred count.
-pub(super) const KEPT: f64 = 0.99;
+pub(crate) const KEPT: f64 = 0.99;
 
 /// Weighted sums of batch sizes and run times.
 #[derive(Debug, Default)]
-pub(super) struct Fit {
+pub(crate) struct Fit {
     weight: f64,
     n: f64,
     run: f64,
@@ -22,7 +22,7 @@ const VARIANCE_MIN: f64 = 1e-4;
 
 impl Fit {
     /// Counts a batch of `n` items that ran for `run` seconds.
-    pub(super) fn add(&mut self, n: f64, run: f64) {
+    pub(crate) fn add(&mut self, n: f64, run: f64) {
         let add = |sum: &mut f64, value: f64| *sum = *sum * KEPT + value;
         add(&mut self.weight, 1.0);
         add(&mut self.n, n);
@@ -32,7 +32,7 @@ impl Fit {
     }
 
     /// The fixed cost of a batch and the cost of an item, in seconds, neither negative.
-    pub(super) fn line(&self) -> (f64, f64) {
+    pub(crate) fn line(&self) -> (f64, f64) {
         if self.weight == 0.0 {
             return (0.0, 0.0);
         }
