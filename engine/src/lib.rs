@@ -29,7 +29,8 @@ mod sim;
 
 pub use engine::{AwaitReply, Builder, CpuChoice, Engine, Handle, Reply, Snapshot, StopReport};
 pub use error::{
-    BridgeError, CallError, Outcome, RequestError, StartError, SubmitError, UnitError,
+    BridgeError, CallError, Outcome, RequestError, Shed, ShedReason, StartError, SubmitError,
+    UnitError,
 };
 pub use fs::File;
 pub use limits::Limits;
@@ -41,6 +42,7 @@ pub use runtime::affinity::{self, CpuId, CpuList};
 pub use runtime::bridge::Bridge;
 pub use runtime::pinned::IdlePolicy;
 pub use runtime::preflight;
+pub use runtime::priority::Priority;
 pub use runtime::ring::{SocketBack, Sockets};
 pub use runtime::shared::RequestInfo;
 pub use runtime::shared::board::Phase;

@@ -137,7 +137,7 @@ impl StageMetrics {
 
     pub(crate) fn count_refusal<E>(&self, error: &CallError<E>) {
         match error {
-            CallError::Shed { .. } => self.shed.add(1),
+            CallError::Shed(_) => self.shed.add(1),
             CallError::Expired(_) => self.expired.add(1),
             _ => self.refused.add(1),
         }

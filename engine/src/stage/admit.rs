@@ -15,7 +15,7 @@ use super::index::Place;
 use super::queue::{ItemKey, NewItem, Queue};
 use super::slots::{SlotKey, StageCore, Standing, Waiter};
 use super::{Dedup, Stage};
-use crate::error::CallError;
+use crate::error::{CallError, Shed, ShedReason};
 use crate::runtime::Time;
 use crate::runtime::guard::contain;
 
@@ -62,7 +62,7 @@ impl<S: Stage> StageCore<S> {
         }
         if let Room::Full { depth } = room {
             contain(|| drop((item, key)));
-            return Err(CallError::Shed { depth });
+            return Err(self.shed(ShedReason::QueueFull { depth }));
         }
         self.metrics.calls.add(1);
         // The weight first: user code that panics must not leave an open lane behind.
@@ -85,6 +85,12 @@ impl<S: Stage> StageCore<S> {
         }
         self.slots.borrow_mut()[slot].standing = Standing::Here(item);
         Ok(slot)
+    }
+
+    /// The refusal for `reason`; what a batch is expected to take is the first hint when to try again.
+    pub(super) fn shed(&self, reason: ShedReason) -> CallError<S::Error> {
+        let retry_after = self.permits.borrow().expected_run(self.core.now());
+        CallError::Shed(Shed { reason, retry_after })
     }
 
     /// The lane of the item's class, opened if need be.

@@ -295,7 +295,7 @@ impl<S: Stage> Sealed<S> {
 /// The task of one batch.
 async fn run<S: Stage>(flight: Rc<Flight<S>>) {
     let stage = Rc::clone(&flight.stage);
-    let context = Context { request: 0, unit: 0, floor: stage.rank + 1, deadline: flight.deadline };
+    let context = Context { floor: stage.rank + 1, deadline: flight.deadline, ..Context::NONE };
     let (instance, batch) = (Rc::clone(&stage.instance), Batch::new(Rc::clone(&flight)));
     let mut body = pin!(Guarded::new(context, async move { instance.run(batch).await }));
     let ended = std::future::poll_fn(|cx| {

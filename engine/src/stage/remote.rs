@@ -12,6 +12,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use slotmap::{Key, KeyData};
@@ -19,7 +20,7 @@ use slotmap::{Key, KeyData};
 use super::admit::{Admission, Admitted, Room};
 use super::slots::{Reply, Slot, SlotKey, StageCore, Standing, Waiter};
 use super::{Placement, Stage};
-use crate::error::{CallError, Outcome};
+use crate::error::{CallError, Outcome, Shed, ShedReason};
 use crate::runtime::guard::contain;
 use crate::runtime::half::Half;
 use crate::runtime::lane::Envelope;
@@ -149,7 +150,8 @@ impl<S: Stage> Crossing<S> {
         let lane = &lanes[owner.index()];
         // With nothing away no reply could lift the pressure: one call goes to ask.
         let shed = lane.pressed && lane.away > 0;
-        shed.then_some(CallError::Shed { depth: lane.away })
+        let reason = ShedReason::Owner { outstanding: lane.away };
+        shed.then_some(CallError::Shed(Shed { reason, retry_after: Duration::ZERO }))
     }
 
     pub(super) fn reply(&self, origin: ShardId, token: u64, reply: Reply<S>) {
@@ -195,7 +197,7 @@ impl<S: Stage> StageCore<S> {
         let Admission { item, waiter, deadline, joins } = admission;
         if let Room::Full { depth } = room {
             contain(|| drop(item));
-            return Err(CallError::Shed { depth });
+            return Err(self.shed(ShedReason::QueueFull { depth }));
         }
         let slot = self.new_slot(waiter, Standing::Outgoing(owner), deadline);
         let call = RemoteCall { token: slot.data().as_ffi(), item, deadline, joins };
