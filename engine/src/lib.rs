@@ -14,6 +14,8 @@ mod error;
 mod limits;
 mod runtime;
 mod metrics;
+#[allow(dead_code, reason = "stages take the controllers up one by one")]
+mod control;
 mod task;
 mod stage;
 mod mesh;
@@ -27,6 +29,14 @@ pub mod sim;
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "always compiled, shown on request")]
 mod sim;
 
+pub use control::Reading;
+pub use control::admission::ShedReason;
+pub use control::batch::{BatchRule, SmallestBatch};
+pub use control::breaker::BreakerOptions;
+pub use control::conditioner::{Conditioning, Preset};
+pub use control::rate::{Counts, RateLimit};
+pub use control::retry::Retry;
+pub use control::scaling::{Scaling, ScalingRule};
 pub use engine::{AwaitReply, Builder, CpuChoice, Engine, Handle, Reply, Snapshot, StopReport};
 pub use error::{
     BridgeError, CallError, Outcome, RequestError, Shed, ShedReason, StartError, SubmitError,
