@@ -251,6 +251,30 @@ impl fmt::Display for SubmitError {
 
 impl std::error::Error for SubmitError {}
 
+/// Why a controller was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AdjustError {
+    /// The engine has no stage of that name.
+    NoStage,
+    /// The stage has no controller of that kind.
+    NoController,
+    /// A shard has not answered in time, or has ended.
+    NoAnswer,
+}
+
+impl fmt::Display for AdjustError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoStage => "there is no such stage",
+            Self::NoController => "the stage has no such controller",
+            Self::NoAnswer => "a shard does not answer",
+        })
+    }
+}
+
+impl std::error::Error for AdjustError {}
+
 /// Why a unit of work has no value.
 #[derive(Debug)]
 #[non_exhaustive]
