@@ -20,7 +20,8 @@ use code::{code_of, idents, production_of};
 const LAYERS: &[&[&str]] = &[
     &["error", "limits"],
     &["runtime"],
-    &["metrics", "control", "gate", "reply"],
+    &["control"],
+    &["metrics", "gate", "reply"],
     &["task", "stage", "mesh", "net", "fs"],
     &["shard"],
     &["engine", "sim"],
