@@ -101,6 +101,8 @@ fn tree() -> Vec<File> {
                     .extend(fs::read_to_string(entry.path()).ok().map(|text| File { path, text })),
             }
         }
+                // What a further worktree has in the place of git's folder.
+                false if path == ".git" => {}
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     files
