@@ -17,7 +17,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
@@ -28,8 +27,7 @@ use rustix::net::addr::SocketAddrArg;
 
 use super::buffers::BufferRing;
 use super::{
-    Address, Chunk, Completion, End, How, Kind, ListenSpec, Op, Outcome, Outgoing, Pool, Ring,
-    Side, Socket, Token, socket,
+    Chunk, Completion, How, Kind, Op, Outcome, Outgoing, Pool, Ring, Socket, Token, socket,
 };
 use crate::limits::{NET_CQ_ENTRIES, NET_SQ_ENTRIES};
 
@@ -226,19 +224,6 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 impl Ring for Uring {
-    fn listen(&mut self, spec: &ListenSpec) -> io::Result<Socket> {
-        socket::listening(spec)
-    }
-
-    fn adopt(&mut self, descriptor: OwnedFd) -> io::Result<Socket> {
-        socket::adopted(descriptor)
-    }
-
-    fn open(&mut self, to: &Address, from: Option<IpAddr>) -> io::Result<Socket> {
-        to.to_kernel()?;
-        socket::connecting(to, from)
-    }
-
     fn push(&mut self, token: Token, socket: &Socket, op: Op) {
         let entry = self.entry(token, socket, op);
         self.under_way += 1;
@@ -269,17 +254,9 @@ impl Ring for Uring {
         self.buffers.refill(&self.pool)
     }
 
-    fn shutdown(&mut self, socket: &Socket, side: Side) -> io::Result<()> {
-        socket::end(socket, side)
-    }
-
     fn close(&mut self, socket: Socket, how: How) {
         socket::prepare_close(&socket, how);
         drop(socket);
-    }
-
-    fn name(&self, socket: &Socket, end: End) -> io::Result<Address> {
-        socket::name(socket, end)
     }
 
     fn is_ready(&mut self) -> bool {
