@@ -36,7 +36,9 @@ pub use options::{ConnectOptions, ConnectionOptions, ListenOptions};
 #[cfg(feature = "tokio")]
 pub use tokio::TokioIo;
 
-pub use crate::runtime::ring::{Address, AddressError, Chunk, Outgoing, SocketBack, Sockets};
+pub use crate::runtime::ring::{
+    Address, AddressError, Chunk, Outgoing, Passed, PassedError, SocketBack, Sockets,
+};
 
 use std::cell::RefCell;
 use std::rc::Rc;

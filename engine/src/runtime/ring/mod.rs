@@ -15,6 +15,7 @@
 //! folder is the only one that may hold `unsafe`.
 
 mod address;
+mod passed;
 mod chunk;
 mod back;
 mod socket;
@@ -29,8 +30,8 @@ mod tests;
 
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::net::IpAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 pub use address::{Address, AddressError};
@@ -38,6 +39,7 @@ pub use back::{SocketBack, Sockets};
 pub(crate) use back::{open, try_ring};
 pub(crate) use chunk::Pool;
 pub use chunk::{Chunk, Outgoing};
+pub use passed::{Passed, PassedError};
 pub(crate) use simulated::{NetChance, Network, SimulatedRing};
 pub(crate) use socket::{ListenSpec, Side, adopt_as};
 
@@ -105,6 +107,8 @@ impl Token {
 pub(crate) enum Socket {
     /// Shared with a back that makes calls on it later, while something is under way.
     Kernel(Rc<OwnedFd>),
+    /// One that listens, and that others take connections from as well.
+    Shared(Rc<OwnedFd>),
     /// By its number in the simulation or the script.
     Simulated(u32),
 }
@@ -157,15 +161,15 @@ pub(crate) struct Completion {
 }
 
 /// What a shard's sockets stand on. All of it belongs to the shard's own thread.
+///
+/// Opening a socket, asking and telling it something are plain calls of the system for both kernel
+/// backs: what the methods do that have a body here.
 pub(crate) trait Ring: fmt::Debug {
     /// Opens a socket that listens.
     fn listen(&mut self, spec: &ListenSpec) -> io::Result<Socket> {
         socket::listening(spec)
     }
 
-///
-/// Opening a socket, asking and telling it something are plain calls of the system for both kernel
-/// backs: what the methods do that have a body here.
     /// Takes a socket that listens already, from whoever opened it.
     fn adopt(&mut self, descriptor: OwnedFd) -> io::Result<Socket> {
         socket::adopted(descriptor)
@@ -173,7 +177,6 @@ pub(crate) trait Ring: fmt::Debug {
 
     /// Opens a socket to connect to `to`, from the address `from` where one is given.
     fn open(&mut self, to: &Address, from: Option<IpAddr>) -> io::Result<Socket> {
-        to.to_kernel()?;
         socket::connecting(to, from)
     }
 

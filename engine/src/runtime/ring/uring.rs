@@ -18,6 +18,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
 use std::rc::Rc;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -97,6 +98,13 @@ impl Uring {
     fn entry(&mut self, token: Token, socket: &Socket, op: Op) -> squeue::Entry {
         let fd = types::Fd(socket.kernel().as_raw_fd());
         match op {
+            // The kernel wakes one of those that wait, and that one stays the first: each goes to the
+            // end of their line with every connection.
+            Op::Accept if matches!(socket, Socket::Shared(_)) => {
+                opcode::Accept::new(fd, ptr::null_mut(), ptr::null_mut())
+                    .flags(ACCEPT_FLAGS)
+                    .build()
+            }
             Op::Accept => opcode::AcceptMulti::new(fd).flags(ACCEPT_FLAGS).build(),
             Op::Receive => opcode::RecvMulti::new(fd, GROUP).build(),
             Op::Send(bytes) => {
