@@ -12,6 +12,7 @@
 
 mod options;
 mod fault;
+mod pieces;
 mod receiving;
 mod sending;
 mod stream;
