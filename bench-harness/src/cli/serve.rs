@@ -26,11 +26,12 @@ pub(super) fn serve(args: &ServeArgs) -> io::Result<Exit> {
         }
     };
     match start(args, &workload) {
-        Ok(serving) => {
+        Ok((serving, wanted)) => {
             let address = serving.address().clone();
             serving.until_signal(|| Sink::Stdout.write(&format!("ready {address}")))?;
-            if let Address::Unix(path) = address {
-                // The system leaves it there, and nobody could listen on it again.
+            if let Address::Unix(path) = wanted {
+                // The system leaves it there, and nobody could listen on it again. That of a socket
+                // that was passed belongs to whoever passed it.
                 std::fs::remove_file(path)?;
             }
             Ok(Exit::Ok)
@@ -62,7 +63,11 @@ impl From<CellError> for Refusal {
     }
 }
 
-fn start(args: &ServeArgs, workload: &LoadedWorkload) -> Result<server::Serving, Refusal> {
+/// Starts the service; gives what it was to listen on, too.
+fn start(
+    args: &ServeArgs,
+    workload: &LoadedWorkload,
+) -> Result<(server::Serving, Address), Refusal> {
     let file = &workload.file;
     let Workload::Echo(service) = &file.workload else {
         let tag = file.workload.tag();
@@ -76,7 +81,8 @@ fn start(args: &ServeArgs, workload: &LoadedWorkload) -> Result<server::Serving,
     let address = address(args.listen.as_deref().unwrap_or(ANY_PORT)).map_err(Refusal::usage)?;
     let needed = u64::from(service.connections) + DESCRIPTORS_ASIDE;
     crate::process::allow_open_files(needed).map_err(CellError::HostUnfit)?;
-    Ok(server::serve(&file.engine, service, file.seed, &address, &[])?)
+    let serving = server::serve(&file.engine, service, file.seed, &address, &[])?;
+    Ok((serving, address))
 }
 
 /// An address as the user writes it; a host's name is looked up.
@@ -85,7 +91,7 @@ fn address(text: &str) -> Result<Address, String> {
         return Ok(address);
     }
     let first = text.to_socket_addrs().ok().and_then(|mut found| found.next());
-    first
-        .map(Address::from)
-        .ok_or_else(|| format!("--listen `{text}` is neither HOST:PORT of this host nor unix:PATH"))
+    first.map(Address::from).ok_or_else(|| {
+        format!("--listen `{text}` is neither HOST:PORT of this host nor unix:PATH nor passed:N")
+    })
 }

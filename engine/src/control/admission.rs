@@ -1,11 +1,10 @@
-//! What admission answers, why it sheds, and a rate that is fixed.
+//! What admission answers, and a rate that is fixed.
 //!
 //! Admission is a chain of questions that the caller asks before its item is enqueued; each answers
 //! in the same words. Degrading is tried before refusing: a smaller answer for many is worth more
 //! than none for most. The bucket is real-valued: one that is refilled in whole milliseconds can
 //! never admit more than 1,000 a second.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::seconds;
@@ -22,59 +21,6 @@ pub(crate) enum Verdict {
         /// When it is worth asking again.
         retry_after: Duration,
     },
-}
-
-/// Why a call was not let in, or was thrown out before it was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum ShedReason {
-    /// The stage's queue is at its limit.
-    QueueFull,
-    /// The stage's admission rate is used up.
-    Rate,
-    /// As many calls are in flight as may be.
-    InFlight,
-    /// The conditioner's rate is used up, or it found that the item had waited too long.
-    Conditioner,
-    /// Its place is kept for more important ones.
-    Preempted,
-    /// The downstream fails, and is left alone for a while.
-    CircuitOpen,
-    /// The shard that owns the key is pressed.
-    Owner,
-}
-
-impl ShedReason {
-    /// Every reason, in the order of the metrics.
-    pub const ALL: [Self; 7] = [
-        Self::QueueFull,
-        Self::Rate,
-        Self::InFlight,
-        Self::Conditioner,
-        Self::Preempted,
-        Self::CircuitOpen,
-        Self::Owner,
-    ];
-
-    /// The reason as metrics and dumps spell it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::Rate => "rate",
-            Self::InFlight => "in_flight",
-            Self::Conditioner => "conditioner",
-            Self::Preempted => "preempted",
-            Self::CircuitOpen => "circuit_open",
-            Self::Owner => "owner",
-        }
-    }
-}
-
-impl fmt::Display for ShedReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 /// Tokens that come at a rate and are kept up to a depth.
@@ -179,12 +125,5 @@ mod tests {
         let late = Time::ZERO.after(SECOND * 60);
         let n_admitted = (0..10).filter(|_| rate.admit(late) == Verdict::Accept).count();
         assert_eq!(n_admitted, 5);
-    }
-
-    #[test]
-    fn reasons_have_names_of_their_own() {
-        let names: std::collections::BTreeSet<&str> =
-            ShedReason::ALL.iter().map(|reason| reason.name()).collect();
-        assert_eq!(names.len(), ShedReason::ALL.len());
     }
 }

@@ -97,6 +97,11 @@ impl Leased {
         }
     }
 
+    /// Changes the rate, for all shards.
+    pub(crate) fn set_per_s(&mut self, now: Time, per_s: u64) {
+        self.tokens.set_per_s(now, per_s);
+    }
+
     pub(crate) fn readings(&self, out: &mut Vec<Reading>) {
         out.push(Reading::new("rate_per_s", self.tokens.per_s() as f64));
     }

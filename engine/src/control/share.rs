@@ -17,14 +17,6 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Chooses among the lanes that wait, given with their weights, and counts the turn as one. One
-    /// step for each lane that waits. Equal lanes take turns; at equal passes the first one is next.
-    pub(crate) fn next(&mut self, waiting: impl Iterator<Item = (usize, u32)>) -> Option<usize> {
-        let (lane, weight) = self.peek(waiting)?;
-        self.charge(lane, weight, 1);
-        Some(lane)
-    }
-
     /// Tells which of the lanes that wait is next, with its weight, and counts nothing.
     pub(crate) fn peek(&self, waiting: impl Iterator<Item = (usize, u32)>) -> Option<(usize, u32)> {
         let pass = |lane: usize| self.passes.get(lane).map_or(self.now, |pass| pass.max(self.now));
@@ -32,6 +24,18 @@ impl Shares {
             .map(|(lane, weight)| (pass(lane), lane, weight))
             .min_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(_, lane, weight)| (lane, weight))
+    }
+
+    /// Where a lane stands: who has the least is next.
+    pub(crate) fn pass(&self, lane: usize) -> f64 {
+        self.passes.get(lane).copied().unwrap_or(0.0).max(self.now)
+    }
+
+    /// The lane's index is somebody else's from now on.
+    pub(crate) fn forget(&mut self, lane: usize) {
+        if let Some(pass) = self.passes.get_mut(lane) {
+            *pass = 0.0;
+        }
     }
 
     /// Counts a turn of `cost` (items, bytes; the same for all) to a lane that [`Self::peek`] told.
@@ -52,7 +56,8 @@ mod tests {
     fn turns(shares: &mut Shares, waiting: &[(usize, u32)], n_turns: usize) -> Vec<usize> {
         let mut counts = vec![0; waiting.len()];
         for _ in 0..n_turns {
-            let lane = shares.next(waiting.iter().copied()).unwrap();
+            let (lane, weight) = shares.peek(waiting.iter().copied()).unwrap();
+            shares.charge(lane, weight, 1);
             counts[waiting.iter().position(|(other, _)| *other == lane).unwrap()] += 1;
         }
         counts
@@ -92,6 +97,6 @@ mod tests {
 
     #[test]
     fn nobody_is_next_where_nobody_waits() {
-        assert_eq!(Shares::default().next(std::iter::empty()), None);
+        assert_eq!(Shares::default().peek(std::iter::empty()), None);
     }
 }

@@ -1,5 +1,6 @@
 //! Declaring stages and starting shards.
 
+use std::cell::OnceCell;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,9 +21,10 @@ use crate::runtime::ring::Sockets;
 use crate::runtime::shared::board::Board;
 use crate::runtime::shared::bridges::Bridges;
 use crate::runtime::shared::published::Published;
+use crate::runtime::shared::tokens::Tokens;
 use crate::runtime::shared::{Gathering, Outside};
 use crate::shard::{Factory, Setup, Shard, Shown, erase};
-use crate::stage::{Kind, Ship, Stage, StageCore, StageOptions, StageRef};
+use crate::stage::{Nature, Ship, Stage, StageCore, StageOptions, StageRef};
 
 /// Which CPUs the shards run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,10 +41,20 @@ pub enum CpuChoice {
 pub(crate) struct Declared {
     pub(crate) name: &'static str,
     pub(crate) options: StageOptions,
-    kind: Kind,
-    shareable: bool,
+    nature: Nature,
     /// Makes the factory of one shard, with the options as they are at the start.
-    make: Box<dyn Fn(StageOptions) -> Factory + Send + Sync>,
+    make: Box<dyn Fn(StageOptions, Option<Tokens>) -> Factory + Send + Sync>,
+    /// The tokens of its downstream's rate, one for all shards; made when the first is set up.
+    tokens: OnceCell<Option<Tokens>>,
+}
+
+impl Declared {
+    fn factory(&self) -> Factory {
+        let rate = self.options.rate.as_ref();
+        let tokens =
+            self.tokens.get_or_init(|| rate.map(|rate| Tokens::new(rate.per_s, rate.lease)));
+        (self.make)(self.options.clone(), tokens.clone())
+    }
 }
 
 /// Declares stages and policies, then starts the shards.
@@ -266,22 +278,22 @@ impl Builder {
         assert!(self.stages.iter().all(|stage| stage.name != name), "two stages named {name}");
         let rank = u16::try_from(self.stages.len()).expect("fewer than 65,536 stages");
         let factory = Arc::new(factory);
-        let shareable = ship.is_some();
-        let make = move |options: StageOptions| -> Factory {
+        let nature = Nature { kind: S::KIND, shareable: ship.is_some(), idempotent: S::IDEMPOTENT };
+        let make = move |options: StageOptions, tokens: Option<Tokens>| -> Factory {
             let (factory, ship) = (Arc::clone(&factory), ship.clone());
             Box::new(move |core, rank, names| {
                 Box::pin(async move {
                     let instance = factory(core.id()).await?;
-                    Ok(erase(StageCore::new(core, rank, names, instance, options, ship)))
+                    Ok(erase(StageCore::new(core, rank, names, instance, options, ship, tokens)))
                 })
             })
         };
         self.stages.push(Declared {
             name,
             options,
-            kind: S::KIND,
-            shareable,
+            nature,
             make: Box::new(make),
+            tokens: OnceCell::new(),
         });
         StageRef::new(rank)
     }
@@ -302,7 +314,7 @@ impl Builder {
             return Err(StartError::Limit { limit, problem });
         }
         for stage in &self.stages {
-            let problem = stage.options.problem(stage.kind, stage.shareable, n_shards);
+            let problem = stage.options.problem(stage.nature, n_shards);
             if let Some(problem) = problem {
                 return Err(StartError::Stage { stage: stage.name, problem });
             }
@@ -318,11 +330,7 @@ impl Builder {
         Setup {
             names: self.stage_names().collect(),
             recording: self.recording,
-            factories: self
-                .stages
-                .iter()
-                .map(|stage| (stage.make)(stage.options.clone()))
-                .collect(),
+            factories: self.stages.iter().map(Declared::factory).collect(),
             done: Box::new(done),
         }
     }

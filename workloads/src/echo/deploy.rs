@@ -44,8 +44,8 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// Serves on every shard of the engine (a Unix address on the first alone) and tells the address, with the port that the system chose
-/// where `address` has none. Returns when all shards accept.
+/// Serves on every shard of the engine (on a path on the first alone) and tells the address, with
+/// the port that the system chose where `address` has none. Returns when all shards accept.
 ///
 /// # Errors
 ///
@@ -54,14 +54,16 @@ pub fn serve(engine: &Engine, config: &Config, address: &Address) -> Result<Addr
     if let Some(feature) = config.left_out() {
         return Err(ServeError::LeftOut(feature));
     }
-    // The first shard's port is everybody's. A path has no second listener: one shard serves it.
     let chosen = listen(engine, 0, config, address)?;
-    let n_listening = match address {
-        Address::Tcp(_) => engine.handle().n_shards(),
-        Address::Unix(_) => 1,
+    let everywhere = match address {
+        // The first shard's port is everybody's.
+        Address::Tcp(_) => &chosen,
+        Address::Passed(_) => address,
+        // A path has no second listener.
+        Address::Unix(_) => return Ok(chosen),
     };
-    for shard_idx in 1..n_listening {
-        listen(engine, shard_idx, config, &chosen)?;
+    for shard_idx in 1..engine.handle().n_shards() {
+        listen(engine, shard_idx, config, everywhere)?;
     }
     Ok(chosen)
 }

@@ -122,6 +122,12 @@ impl InFlight {
         self.steps.verdict((used + 1.0) / bound)
     }
 
+    pub(super) fn took_in(&mut self, now: Time, class: usize) {
+        let class = &mut self.classes[class];
+        class.asked = Some(now);
+        class.in_flight += 1;
+    }
+
     pub(super) fn answered(&mut self, now: Time, class: usize, sojourn: Duration) {
         self.withdrawn(class);
         let is_late = sojourn > self.target;

@@ -125,6 +125,13 @@ impl Conditioner {
         }
     }
 
+    /// One is taken in that was let in elsewhere: an owner takes whatever has left its origin.
+    pub(crate) fn took_in(&mut self, now: Time, priority: u8) {
+        if let Rule::InFlight(rule) = &mut self.rule {
+            rule.took_in(now, class_of(priority));
+        }
+    }
+
     /// One that was let in has been answered, `sojourn` after that.
     pub(crate) fn answered(&mut self, now: Time, priority: u8, sojourn: Duration) {
         match &mut self.rule {
