@@ -27,8 +27,8 @@
 use std::time::Duration;
 
 use super::{CLASSES_MAX, Steps, Verdict};
-use crate::control::Reading;
-use crate::runtime::Time;
+use crate::control::{Reading, seconds};
+use crate::runtime::{Time, nanos};
 
 /// What a reply in time adds in the steady phase: a hundredth of the bound per round trip.
 const RISE: f64 = 0.01;
@@ -110,22 +110,29 @@ impl InFlight {
         let bound = self.share(now, class);
         let used = in_flight as f64;
         if used + 1.0 >= bound.floor() {
-            self.pressed = Some(now);
+            self.pressed(now);
         }
         // At most one above the bound for each class that would starve.
         let starves = self.classes[class].in_flight == 0;
         let has_place = used + 1.0 <= bound;
         if !has_place && !starves {
-            return Verdict::Reject { retry_after: super::super::seconds(self.sojourn_s) };
+            return Verdict::Reject { retry_after: seconds(self.sojourn_s) };
         }
         self.classes[class].in_flight += 1;
         self.steps.verdict((used + 1.0) / bound)
     }
 
     pub(super) fn took_in(&mut self, now: Time, class: usize) {
-        let class = &mut self.classes[class];
-        class.asked = Some(now);
-        class.in_flight += 1;
+        self.classes[class].asked = Some(now);
+        self.classes[class].in_flight += 1;
+        let in_flight: usize = self.classes.iter().map(|class| class.in_flight).sum();
+        if in_flight as f64 >= self.share(now, class).floor() {
+            self.pressed(now);
+        }
+    }
+
+    pub(super) fn pressed(&mut self, now: Time) {
+        self.pressed = Some(now);
     }
 
     pub(super) fn answered(&mut self, now: Time, class: usize, sojourn: Duration) {
@@ -133,8 +140,7 @@ impl InFlight {
         let is_late = sojourn > self.target;
         self.sojourn_s += SMOOTHING * (sojourn.as_secs_f64() - self.sojourn_s);
         self.late += LATE_SMOOTHING * (f64::from(u8::from(is_late)) - self.late);
-        let admitted =
-            Time::from_nanos(now.as_nanos().saturating_sub(crate::runtime::nanos(sojourn)));
+        let admitted = Time::from_nanos(now.as_nanos().saturating_sub(nanos(sojourn)));
         if self.pressed.is_none_or(|pressed| pressed < admitted) {
             return;
         }
