@@ -6,6 +6,7 @@ mod server;
 mod overload;
 mod batches;
 mod permits;
+mod rate;
 
 use super::*;
 
