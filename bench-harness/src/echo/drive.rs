@@ -156,7 +156,8 @@ async fn run_phase(order: &Order, phase: &Phase, fleet: &Fleet) -> Result<PhaseT
         Arrival::Constant { .. } | Arrival::Poisson { .. } => {
             start_schedule(order, phase, fleet, &talks)
         }
-        Arrival::None => Vec::new(),
+        // The file's check has refused what these clients cannot do.
+        Arrival::Steps { .. } | Arrival::Relative { .. } | Arrival::None => Vec::new(),
     };
     let longest = match phase.until {
         Until::DurationMs(ms) => Duration::from_millis(ms) + DRAIN_MAX,
