@@ -2,7 +2,8 @@
 //!
 //! In reading order: the command line (`cli`), what is asked (`workload_file`), what is answered
 //! (`dump`, `stats`), what people read of it (`compare`, `table`, `text`), what runs when (`run`, in
-//! the parent), how a cell runs in its child (`subject`, `echo`, `peers`) and what serves in a process of
+//! the parent), how a cell runs in its child (`subject`, `peers`; over sockets `client_shard`, `troubles`,
+//! `echo`) and what serves in a process of
 //! its own (`server`), how load is made and counted (`load`, `cost`, `extras`, `alloc_count`,
 //! `process`, `cpus`), what the host is like (`environment`, `canary`, `doctor`).
 
@@ -20,6 +21,8 @@ pub mod text;
 pub mod run;
 
 pub mod subject;
+mod client_shard;
+mod troubles;
 mod echo;
 pub mod server;
 #[cfg(feature = "peers")]

@@ -28,7 +28,7 @@ pub(super) fn repetition(
     let errors = tally.errors.iter().map(|(kind, n)| ((*kind).to_owned(), *n));
     repetition.errors_by_kind = errors.collect();
     let n_counted = tally.recorder.counts().mismatched;
-    let troubles = driven.troubles.reasons(config.connections, n_counted);
+    let troubles = driven.troubles.reasons(config.connections.into(), n_counted);
     repetition.invalid_reasons.extend(troubles);
     repetition.generator_in_subject = false;
     repetition.sockets = Measured::Value(sockets.to_owned());

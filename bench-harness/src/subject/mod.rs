@@ -73,6 +73,7 @@ pub fn run(spec: &CellSpec) -> Result<Repetition, CellError> {
         (Workload::Units(config), Some(peer)) => run_peer(peer, config, spec),
         // Whoever serves, the client is the same.
         (Workload::Echo(config), _) => echo::run(spec, config),
+        (Workload::Staged(_), _) => Err(CellError::NotBuilt("the staged workload".to_owned())),
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) fn apply(
 }
 
 fn set(options: &mut StageOptions, name: &str, stage: &Stage) -> Result<(), CellError> {
+    refuse_not_built(name, stage)?;
     if let Some(items_max) = stage.items_max {
         options.items_max = items_max as usize;
     }
@@ -63,4 +64,23 @@ fn set(options: &mut StageOptions, name: &str, stage: &Stage) -> Result<(), Cell
         options.call_max = Duration::from_millis(call_max_ms);
     }
     Ok(())
+}
+
+/// Names the first setting that the engine does not have.
+fn refuse_not_built(name: &str, stage: &Stage) -> Result<(), CellError> {
+    let asked = [
+        ("conditioner", stage.conditioner.is_some()),
+        ("admission", stage.admission.is_some()),
+        ("rate", stage.rate.is_some()),
+        ("rate_per_s", stage.rate_per_s.is_some()),
+        ("scaling", stage.scaling.is_some()),
+        ("batch", stage.batch.is_some()),
+        ("weights", stage.weights.is_some()),
+        ("retry", stage.retry.is_some()),
+        ("breaker", stage.breaker.is_some()),
+    ];
+    match asked.into_iter().find(|(_, is_asked)| *is_asked) {
+        Some((field, _)) => Err(CellError::NotBuilt(format!("stages.{name}.{field}"))),
+        None => Ok(()),
+    }
 }
