@@ -59,7 +59,10 @@ impl Staged {
     /// [`SetupError::Files`].
     pub fn new(config: &Config, seed: u64) -> Result<Self, SetupError> {
         let failed = |path: PathBuf| move |error| SetupError::Files(path, error);
-        let files = tempfile::tempdir().map_err(failed(std::env::temp_dir()))?;
+        let files = tempfile::Builder::new()
+            .prefix("forebay-staged-")
+            .tempdir()
+            .map_err(failed(std::env::temp_dir()))?;
         files::write_all(files.path(), config.files.directories, seed)
             .map_err(failed(files.path().to_owned()))?;
         Ok(Self { config: config.clone(), seed, files })
