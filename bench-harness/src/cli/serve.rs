@@ -9,9 +9,9 @@ use serde_json::json;
 use super::ServeArgs;
 use super::output::{Sink, complain};
 use crate::exit::Exit;
-use crate::server::{self, ANY_PORT, DESCRIPTORS_ASIDE};
+use crate::server::{self, ANY_PORT, DESCRIPTORS_ASIDE, ServerSpec, Service};
 use crate::subject::CellError;
-use crate::workload_file::{LoadOptions, LoadedWorkload, Override, Workload, load};
+use crate::workload_file::{LoadOptions, LoadedWorkload, Override, load};
 
 pub(super) fn serve(args: &ServeArgs) -> io::Result<Exit> {
     let mut overrides = args.overrides.clone();
@@ -64,7 +64,7 @@ impl From<CellError> for Refusal {
 
 fn start(args: &ServeArgs, workload: &LoadedWorkload) -> Result<server::Serving, Refusal> {
     let file = &workload.file;
-    let Workload::Echo(service) = &file.workload else {
+    let Some(service) = Service::of(&file.workload) else {
         let tag = file.workload.tag();
         let why = "it makes its requests itself, so there is nothing to connect to";
         return Err(Refusal::usage(format!("{tag} is no service: {why}")));
@@ -74,9 +74,17 @@ fn start(args: &ServeArgs, workload: &LoadedWorkload) -> Result<server::Serving,
         return Err(Refusal::usage(why));
     }
     let address = address(args.listen.as_deref().unwrap_or(ANY_PORT)).map_err(Refusal::usage)?;
-    let needed = u64::from(service.connections) + DESCRIPTORS_ASIDE;
+    let needed = service.connections() + DESCRIPTORS_ASIDE;
     crate::process::allow_open_files(needed).map_err(CellError::HostUnfit)?;
-    Ok(server::serve(&file.engine, service, file.seed, &address, &[])?)
+    let spec = ServerSpec {
+        peer: None,
+        engine: file.engine.clone(),
+        service,
+        stages: file.stages.clone(),
+        seed: file.seed,
+        cpus: Vec::new(),
+    };
+    Ok(server::serve(&spec, &address)?)
 }
 
 /// An address as the user writes it; a host's name is looked up.

@@ -16,11 +16,13 @@ mod talk;
 mod drive;
 mod figures;
 
+use std::collections::BTreeMap;
+
 use forebay_workloads::echo::Config;
 
 use crate::client_shard::{ClientShard, DESCRIPTORS_ASIDE};
 use crate::dump::Repetition;
-use crate::server::{ServerProcess, ServerSpec};
+use crate::server::{ServerProcess, ServerSpec, Service};
 use crate::subject::{CellError, CellSpec};
 use crate::{cpus, process};
 
@@ -41,7 +43,8 @@ pub(crate) fn run(spec: &CellSpec, config: &Config) -> Result<Repetition, CellEr
     let server = ServerProcess::start(&ServerSpec {
         peer: spec.peer,
         engine: spec.engine.clone(),
-        service: config.clone(),
+        service: Service::Echo(config.clone()),
+        stages: BTreeMap::new(),
         seed: spec.seed,
         cpus: server_cpus.clone(),
     })?;

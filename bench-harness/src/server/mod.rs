@@ -12,22 +12,24 @@
 //!   end of stdin ─────────────► drains, exits
 //! ```
 
+mod declared;
 mod ours;
 mod process;
 mod usage;
 mod calls;
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
-use forebay_workloads::echo::Config;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::subject::CellError;
-use crate::workload_file::{Engine, Peer};
+use crate::workload_file::{Engine, Peer, Stage};
 use crate::{cpus, process as own};
 
 pub(crate) use calls::CallCounter;
+pub use declared::Service;
 pub use ours::{Serving, serve};
 pub(crate) use process::ServerProcess;
 pub(crate) use usage::Usage;
@@ -48,7 +50,10 @@ pub struct ServerSpec {
     /// The engine under the service.
     pub engine: Engine,
     /// The service.
-    pub service: Config,
+    pub service: Service,
+    /// Settings of its stages.
+    #[serde(default)]
+    pub stages: BTreeMap<String, Stage>,
     /// Seeds the engine's hash.
     pub seed: u64,
     /// The CPUs that the whole process may use.
@@ -133,7 +138,7 @@ fn say(output: &mut impl Write, reply: &ServerReply) -> io::Result<()> {
 
 /// Starts the service; a peer runs on a thread that ends with the process.
 fn start(spec: &ServerSpec) -> Result<(ServerReply, Option<Serving>), CellError> {
-    own::allow_open_files(u64::from(spec.service.connections) + DESCRIPTORS_ASIDE)
+    own::allow_open_files(spec.service.connections() + DESCRIPTORS_ASIDE)
         .map_err(CellError::Setup)?;
     if let Some(peer) = spec.peer {
         cpus::pin(&spec.cpus).map_err(CellError::Setup)?;
@@ -141,14 +146,17 @@ fn start(spec: &ServerSpec) -> Result<(ServerReply, Option<Serving>), CellError>
         return Ok((ServerReply::Ready { address, sockets }, None));
     }
     let any_port = ANY_PORT.parse().expect("a loopback address");
-    let serving = serve(&spec.engine, &spec.service, spec.seed, &any_port, &spec.cpus)?;
+    let serving = serve(spec, &any_port)?;
     let (address, sockets) = (serving.address().to_string(), serving.sockets());
     Ok((ServerReply::Ready { address, sockets }, Some(serving)))
 }
 
 #[cfg(feature = "peers")]
 fn start_peer(peer: Peer, spec: &ServerSpec) -> Result<(String, String), CellError> {
-    crate::peers::serve_echo(peer, spec)
+    match &spec.service {
+        Service::Echo(config) => crate::peers::serve_echo(peer, config, &spec.cpus),
+        Service::Staged(_) => Err(CellError::NotBuilt(format!("peer {} of staged", peer.name()))),
+    }
 }
 
 #[cfg(not(feature = "peers"))]

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use forebay::net::Address;
 use forebay::{Builder, Engine, StopReport};
-use forebay_workloads::echo::{self, Config, ServeError};
 
-use super::ShardCounts;
-use crate::subject::{CellError, configure};
-use crate::{cpus, workload_file};
+use super::declared::Declared;
+use super::{ServerSpec, ShardCounts};
+use crate::cpus;
+use crate::subject::{CellError, apply, configure};
 
 /// How long a server may take to drain: requests that clients still wait for.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -19,39 +19,28 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 pub struct Serving {
     engine: Engine,
     address: Address,
+    /// Its files are gone with it.
+    _service: Declared,
 }
 
-/// Starts the service on an engine of its own. Given CPUs, the whole process keeps to them.
+/// Starts the service of `spec` on an engine of its own. Given CPUs, the whole process keeps to them.
 ///
 /// # Errors
 /// When the host, the engine or the address refuses.
-pub fn serve(
-    engine: &workload_file::Engine,
-    service: &Config,
-    seed: u64,
-    address: &Address,
-    cpus: &[usize],
-) -> Result<Serving, CellError> {
+pub fn serve(spec: &ServerSpec, address: &Address) -> Result<Serving, CellError> {
     let mut builder = Builder::new();
-    builder.quiet().seed(seed);
-    configure(&mut builder, engine)?;
-    if !cpus.is_empty() {
+    builder.quiet().seed(spec.seed);
+    configure(&mut builder, &spec.engine)?;
+    if !spec.cpus.is_empty() {
         // What the engine starts beside its shards inherits them.
-        cpus::pin(cpus).map_err(CellError::Setup)?;
-        builder.cpus(cpus);
+        cpus::pin(&spec.cpus).map_err(CellError::Setup)?;
+        builder.cpus(&spec.cpus);
     }
+    let service = Declared::new(&spec.service, spec.seed, &mut builder)?;
+    apply(&mut builder, &spec.stages)?;
     let engine = builder.start()?;
-    let address = echo::serve(&engine, service, address)?;
-    Ok(Serving { engine, address })
-}
-
-impl From<ServeError> for CellError {
-    fn from(error: ServeError) -> Self {
-        match error {
-            ServeError::LeftOut(_) => Self::NotBuilt(error.to_string()),
-            error => Self::Setup(error.to_string()),
-        }
-    }
+    let address = service.serve(&engine, address)?;
+    Ok(Serving { engine, address, _service: service })
 }
 
 impl Serving {

@@ -14,6 +14,7 @@ mod error;
 
 pub(crate) use build::configure;
 pub use error::CellError;
+pub(crate) use policy::apply;
 pub use probe::ProbeLog;
 
 use std::collections::BTreeMap;

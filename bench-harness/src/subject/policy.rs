@@ -9,7 +9,7 @@ use super::CellError;
 use crate::workload_file::{Dedup, Placement, Stage, Window};
 
 /// Applies what the file says; what it does not say keeps the service's own.
-pub(super) fn apply(
+pub(crate) fn apply(
     builder: &mut Builder,
     stages: &BTreeMap<String, Stage>,
 ) -> Result<(), CellError> {
