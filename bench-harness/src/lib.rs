@@ -2,7 +2,7 @@
 //!
 //! In reading order: the command line (`cli`), what is asked (`workload_file`), what is answered
 //! (`dump`, `stats`), what people read of it (`compare`, `table`, `text`), what runs when (`run`, in
-//! the parent), how a cell runs in its child (`subject`, `peers`; over sockets `echo` with
+//! the parent), how a cell runs in its child (`subject`, `peers`; over sockets `echo`, `staged` with
 //! `client_shard`, `looks`, `troubles`) and what serves in a process of its own (`server`), how load
 //! is made and counted (`load`, `cost`, `extras`, `alloc_count`, `process`, `cpus`), what the host is
 //! like (`environment`, `canary`, `doctor`).
@@ -25,6 +25,7 @@ mod client_shard;
 mod looks;
 mod troubles;
 mod echo;
+mod staged;
 pub mod server;
 #[cfg(feature = "peers")]
 pub mod peers;
