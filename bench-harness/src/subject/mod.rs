@@ -6,6 +6,7 @@
 mod engine;
 mod build;
 mod policy;
+mod controllers;
 mod drive;
 mod generate;
 mod probe;
