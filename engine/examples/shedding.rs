@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     assert_eq!(value, n + 1);
                     accepted += 1;
                 }
-                Err(CallError::Shed { .. }) => shed += 1,
+                Err(CallError::Shed(_)) => shed += 1,
                 Err(other) => panic!("{other}"),
             }
         }

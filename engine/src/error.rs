@@ -36,11 +36,8 @@ pub enum CallError<E> {
     Missing,
     /// The deadline passed; [`Outcome`] tells whether the item had left its queue.
     Expired(Outcome),
-    /// The queue was full, here or on the owner shard; `depth` is what it held.
-    Shed {
-        /// Items in the queue when this one was refused.
-        depth: usize,
-    },
+    /// It was refused before it entered a queue: there is too much to do.
+    Shed(Shed),
     /// The batch function panicked before it settled this item.
     Panicked,
     /// The owner shard of the key ended; [`Outcome`] tells whether the item had left for it.
@@ -62,7 +59,7 @@ impl<E> CallError<E> {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Expired(outcome) | Self::PeerGone(outcome) | Self::Closed(outcome) => *outcome,
-            Self::Shed { .. } | Self::Cycle { .. } => Outcome::NotSent,
+            Self::Shed(_) | Self::Cycle { .. } => Outcome::NotSent,
             Self::Item(_) | Self::Batch(_) | Self::Missing | Self::Panicked => Outcome::Unknown,
         }
     }
@@ -76,7 +73,7 @@ impl<E> Clone for CallError<E> {
             Self::Batch(error) => Self::Batch(Arc::clone(error)),
             Self::Missing => Self::Missing,
             Self::Expired(outcome) => Self::Expired(*outcome),
-            Self::Shed { depth } => Self::Shed { depth: *depth },
+            Self::Shed(shed) => Self::Shed(*shed),
             Self::Panicked => Self::Panicked,
             Self::PeerGone(outcome) => Self::PeerGone(*outcome),
             Self::Cycle { from, to } => Self::Cycle { from, to },
@@ -92,7 +89,7 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
             Self::Batch(error) => write!(f, "batch failed: {error}"),
             Self::Missing => f.write_str("the batch function did not settle this item"),
             Self::Expired(outcome) => write!(f, "deadline passed ({outcome})"),
-            Self::Shed { depth } => write!(f, "queue full (depth {depth})"),
+            Self::Shed(shed) => shed.fmt(f),
             Self::Panicked => f.write_str("the batch function panicked"),
             Self::PeerGone(outcome) => write!(f, "owner shard is gone ({outcome})"),
             Self::Cycle { from, to } => write!(f, "stage {from} called earlier stage {to}"),
@@ -109,6 +106,91 @@ impl fmt::Display for Outcome {
             Self::NotSent => "not sent",
             Self::Unknown => "outcome unknown",
         })
+    }
+}
+
+/// Why a call was refused before it entered a queue, and when to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shed {
+    /// What refused it.
+    pub reason: ShedReason,
+    /// From when on another try has a chance, as far as is known; zero where nothing is.
+    pub retry_after: Duration,
+}
+
+/// What refused a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ShedReason {
+    /// The queue held as many items as it may.
+    QueueFull {
+        /// Items in the queue.
+        depth: usize,
+    },
+    /// As many calls had been taken in and not answered as the stage's options allow.
+    InFlight {
+        /// Such calls.
+        in_flight: usize,
+    },
+    /// More calls came than the stage's options allow in this time.
+    Rate,
+    /// The conditioner's limit was reached.
+    Conditioner,
+    /// The conditioner keeps what room there is for calls of a higher priority.
+    Preempted,
+    /// The downstream fails: its circuit breaker is open.
+    CircuitOpen,
+    /// The shard that owns the key takes no more from here for now.
+    Owner {
+        /// Calls of this shard that are with it.
+        outstanding: usize,
+    },
+}
+
+impl ShedReason {
+    /// The names of all reasons, in the order of [`ShedReason::idx`].
+    pub const NAMES: [&'static str; 7] =
+        ["queue_full", "in_flight", "rate", "conditioner", "preempted", "circuit_open", "owner"];
+
+    /// The reason's place in [`ShedReason::NAMES`], and in what is counted by reason.
+    #[must_use]
+    pub const fn idx(self) -> usize {
+        match self {
+            Self::QueueFull { .. } => 0,
+            Self::InFlight { .. } => 1,
+            Self::Rate => 2,
+            Self::Conditioner => 3,
+            Self::Preempted => 4,
+            Self::CircuitOpen => 5,
+            Self::Owner { .. } => 6,
+        }
+    }
+
+    /// The reason in one word, for metrics and replies.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self.idx()]
+    }
+}
+
+impl fmt::Display for Shed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason {
+            ShedReason::QueueFull { depth } => write!(f, "queue full (depth {depth})")?,
+            ShedReason::InFlight { in_flight } => write!(f, "{in_flight} calls in flight")?,
+            ShedReason::Rate => f.write_str("over the admitted rate")?,
+            ShedReason::Conditioner => f.write_str("overloaded")?,
+            ShedReason::Preempted => f.write_str("overloaded by calls of higher priority")?,
+            ShedReason::CircuitOpen => f.write_str("the downstream fails, its circuit is open")?,
+            ShedReason::Owner { outstanding } => {
+                write!(f, "the owner shard is pressed ({outstanding} calls are with it)")?;
+            }
+        }
+        if self.retry_after.is_zero() {
+            Ok(())
+        } else {
+            write!(f, ", retry after {:?}", self.retry_after)
+        }
     }
 }
 
@@ -168,6 +250,30 @@ impl fmt::Display for SubmitError {
 }
 
 impl std::error::Error for SubmitError {}
+
+/// Why a controller was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AdjustError {
+    /// The engine has no stage of that name.
+    NoStage,
+    /// The stage has no controller of that kind.
+    NoController,
+    /// A shard has not answered in time, or has ended.
+    NoAnswer,
+}
+
+impl fmt::Display for AdjustError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoStage => "there is no such stage",
+            Self::NoController => "the stage has no such controller",
+            Self::NoAnswer => "a shard does not answer",
+        })
+    }
+}
+
+impl std::error::Error for AdjustError {}
 
 /// Why a unit of work has no value.
 #[derive(Debug)]

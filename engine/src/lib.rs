@@ -13,6 +13,7 @@
 mod error;
 mod limits;
 mod runtime;
+mod control;
 mod metrics;
 mod task;
 mod stage;
@@ -27,9 +28,17 @@ pub mod sim;
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "always compiled, shown on request")]
 mod sim;
 
+pub use control::Reading;
+pub use control::batch::{BatchRule, SmallestBatch};
+pub use control::breaker::BreakerOptions;
+pub use control::conditioner::{Conditioning, Preset};
+pub use control::rate::{Counts, RateLimit};
+pub use control::retry::Retry;
+pub use control::scaling::ScalingRule;
 pub use engine::{AwaitReply, Builder, CpuChoice, Engine, Handle, Reply, Snapshot, StopReport};
 pub use error::{
-    BridgeError, CallError, Outcome, RequestError, StartError, SubmitError, UnitError,
+    AdjustError, BridgeError, CallError, Outcome, RequestError, Shed, ShedReason, StartError,
+    SubmitError, UnitError,
 };
 pub use fs::File;
 pub use limits::Limits;
@@ -41,9 +50,10 @@ pub use runtime::affinity::{self, CpuId, CpuList};
 pub use runtime::bridge::Bridge;
 pub use runtime::pinned::IdlePolicy;
 pub use runtime::preflight;
+pub use runtime::priority::Priority;
 pub use runtime::ring::{SocketBack, Sockets};
-pub use runtime::shared::RequestInfo;
 pub use runtime::shared::board::Phase;
+pub use runtime::shared::{Adjustment, RequestInfo};
 pub use runtime::signal;
 pub use runtime::sleep::{Sleep, YieldNow, now, sleep, yield_now};
 pub use runtime::{ShardId, Time, TurnRecord};

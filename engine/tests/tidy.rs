@@ -20,7 +20,7 @@ use code::{code_of, idents, production_of};
 const LAYERS: &[&[&str]] = &[
     &["error", "limits"],
     &["runtime"],
-    &["metrics", "gate", "reply"],
+    &["metrics", "control", "gate", "reply"],
     &["task", "stage", "mesh", "net", "fs"],
     &["shard"],
     &["engine", "sim"],

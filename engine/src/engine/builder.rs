@@ -1,5 +1,6 @@
 //! Declaring stages and starting shards.
 
+use std::cell::OnceCell;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::runtime::ring::Sockets;
 use crate::runtime::shared::board::Board;
 use crate::runtime::shared::bridges::Bridges;
 use crate::runtime::shared::published::Published;
+use crate::runtime::shared::tokens::Tokens;
 use crate::runtime::shared::{Gathering, Outside};
 use crate::shard::{Factory, Setup, Shard, Shown, erase};
 use crate::stage::{Kind, Ship, Stage, StageCore, StageOptions, StageRef};
@@ -42,7 +44,18 @@ pub(crate) struct Declared {
     kind: Kind,
     shareable: bool,
     /// Makes the factory of one shard, with the options as they are at the start.
-    make: Box<dyn Fn(StageOptions) -> Factory + Send + Sync>,
+    make: Box<dyn Fn(StageOptions, Option<Tokens>) -> Factory + Send + Sync>,
+    /// The tokens of its downstream's rate, one for all shards; made when the first is set up.
+    tokens: OnceCell<Option<Tokens>>,
+}
+
+impl Declared {
+    fn factory(&self) -> Factory {
+        let rate = self.options.rate.as_ref();
+        let tokens =
+            self.tokens.get_or_init(|| rate.map(|rate| Tokens::new(rate.per_s, rate.lease)));
+        (self.make)(self.options.clone(), tokens.clone())
+    }
 }
 
 /// Declares stages and policies, then starts the shards.
@@ -267,12 +280,12 @@ impl Builder {
         let rank = u16::try_from(self.stages.len()).expect("fewer than 65,536 stages");
         let factory = Arc::new(factory);
         let shareable = ship.is_some();
-        let make = move |options: StageOptions| -> Factory {
+        let make = move |options: StageOptions, tokens: Option<Tokens>| -> Factory {
             let (factory, ship) = (Arc::clone(&factory), ship.clone());
             Box::new(move |core, rank, names| {
                 Box::pin(async move {
                     let instance = factory(core.id()).await?;
-                    Ok(erase(StageCore::new(core, rank, names, instance, options, ship)))
+                    Ok(erase(StageCore::new(core, rank, names, instance, options, ship, tokens)))
                 })
             })
         };
@@ -282,6 +295,7 @@ impl Builder {
             kind: S::KIND,
             shareable,
             make: Box::new(make),
+            tokens: OnceCell::new(),
         });
         StageRef::new(rank)
     }
@@ -318,11 +332,7 @@ impl Builder {
         Setup {
             names: self.stage_names().collect(),
             recording: self.recording,
-            factories: self
-                .stages
-                .iter()
-                .map(|stage| (stage.make)(stage.options.clone()))
-                .collect(),
+            factories: self.stages.iter().map(Declared::factory).collect(),
             done: Box::new(done),
         }
     }

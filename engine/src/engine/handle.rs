@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::error::{RequestError, SubmitError};
+use crate::error::{AdjustError, RequestError, SubmitError};
 use crate::metrics::ShardSnapshot;
 use crate::runtime::clock::Clock;
 use crate::runtime::guard::contain;
 use crate::runtime::shared::board::{Board, Phase};
 use crate::runtime::shared::inbox::Refused;
 use crate::runtime::shared::published::Published;
-use crate::runtime::shared::{Control, Message, Outside, RequestInfo};
+use crate::runtime::shared::{Adjustment, Control, Message, Outside, RequestInfo};
 use crate::runtime::{ShardId, TurnRecord};
 use crate::task::{self, RequestOptions};
 
@@ -136,6 +136,33 @@ impl Handle {
         let (sender, receiver) = oneshot::channel();
         self.outsides[shard].control(Control::List(sender));
         receiver.recv_timeout(ANSWER_WITHIN).unwrap_or_default()
+    }
+
+    /// Changes a controller of a stage on every shard, while it runs.
+    ///
+    /// # Errors
+    ///
+    /// [`AdjustError`]; a shard that does not answer within 200 ms makes the change when it can.
+    pub fn adjust(&self, stage: &str, adjustment: Adjustment) -> Result<(), AdjustError> {
+        let asked: Vec<_> = self
+            .outsides
+            .iter()
+            .map(|outside| {
+                let (reply, answer) = oneshot::channel();
+                let stage = stage.to_owned();
+                outside.control(Control::Adjust { stage, adjustment, reply });
+                answer
+            })
+            .collect();
+        for answer in asked {
+            match answer.recv_timeout(ANSWER_WITHIN) {
+                Ok(Some(true)) => {}
+                Ok(Some(false)) => return Err(AdjustError::NoController),
+                Ok(None) => return Err(AdjustError::NoStage),
+                Err(_) => return Err(AdjustError::NoAnswer),
+            }
+        }
+        Ok(())
     }
 
     /// Cancels a live request, by message; one that has ended meanwhile is left alone.

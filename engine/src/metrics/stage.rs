@@ -7,7 +7,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::Counter;
-use crate::error::CallError;
+use crate::control::Reading;
+use crate::error::{CallError, ShedReason};
 use crate::runtime::{Time, nanos};
 use crate::stage::SealReason;
 
@@ -108,6 +109,11 @@ pub(crate) struct StageMetrics {
     pub(crate) replied: Counter,
     pub(crate) orphaned: Counter,
     pub(crate) sent_away: Counter,
+    /// Calls shed, by [`ShedReason::idx`].
+    shed_by: [Counter; ShedReason::NAMES.len()],
+    pub(crate) degraded: Counter,
+    /// Attempts at a batch after its first.
+    pub(crate) retries: Counter,
     pub(crate) wait_ns: Times,
     pub(crate) run_ns: Times,
     /// Permits out multiplied by time, for saturation.
@@ -131,16 +137,29 @@ impl StageMetrics {
         match reply {
             Ok(_) => {}
             Err(CallError::Expired(_)) => self.expired.add(1),
+            Err(CallError::Shed(shed)) => self.count_shed(shed.reason),
             Err(_) => self.failed.add(1),
         }
     }
 
     pub(crate) fn count_refusal<E>(&self, error: &CallError<E>) {
         match error {
-            CallError::Shed { .. } => self.shed.add(1),
+            CallError::Shed(shed) => self.count_shed(shed.reason),
             CallError::Expired(_) => self.expired.add(1),
             _ => self.refused.add(1),
         }
+    }
+
+    fn count_shed(&self, reason: ShedReason) {
+        self.shed.add(1);
+        self.shed_by[reason.idx()].add(1);
+    }
+
+    /// Calls taken in here and not yet answered, other shards' included.
+    pub(crate) fn in_flight(&self) -> u64 {
+        let taken = self.admitted.get() + self.received.get();
+        let ended = [&self.settled, &self.cancelled, &self.replied, &self.orphaned];
+        taken - ended.map(Counter::get).iter().sum::<u64>()
     }
 
     /// Books the time since the last change at the permits that were out.
@@ -173,6 +192,11 @@ impl StageMetrics {
             settled_twice: self.settled_twice.get(),
             foreign_keys: self.foreign_keys.get(),
             sent_away: self.sent_away.get(),
+            shed_by: self.shed_by.each_ref().map(Counter::get),
+            degraded: self.degraded.get(),
+            retries: self.retries.get(),
+            oldest_wait: Duration::ZERO,
+            controls: Vec::new(),
             wait: self.wait_ns.copy(),
             run: self.run_ns.copy(),
             depth,
@@ -211,8 +235,15 @@ pub struct StageSnapshot {
     pub deduplicated: u64,
     /// Calls whose deadline passed, queued or in flight or hopeless from the start.
     pub expired: u64,
-    /// Calls refused because a queue was full.
+    /// Calls refused because there was too much to do; also those that were thrown out of the queue
+    /// for that reason.
     pub shed: u64,
+    /// The same by reason, in the order of [`ShedReason::NAMES`].
+    pub shed_by: [u64; ShedReason::NAMES.len()],
+    /// Calls taken in with less than they asked.
+    pub degraded: u64,
+    /// Attempts at a batch after its first.
+    pub retries: u64,
     /// Calls refused for another reason: cycle, closed, owner gone.
     pub refused: u64,
     /// Calls that got any other error.
@@ -235,6 +266,10 @@ pub struct StageSnapshot {
     pub run: Distribution,
     /// Items that wait now.
     pub depth: usize,
+    /// How long the oldest of them has waited.
+    pub oldest_wait: Duration,
+    /// What the controllers have come to; where several shards are merged, one after the other.
+    pub controls: Vec<Reading>,
     /// Batches in flight now.
     pub permits_out: usize,
     /// Batches that may be in flight.
@@ -257,6 +292,8 @@ impl StageSnapshot {
         self.wait.merge(&other.wait);
         self.run.merge(&other.run);
         self.depth += other.depth;
+        self.oldest_wait = self.oldest_wait.max(other.oldest_wait);
+        self.controls.extend_from_slice(&other.controls);
         self.permits_out += other.permits_out;
         self.permits += other.permits;
     }
@@ -289,8 +326,11 @@ impl StageSnapshot {
             (&mut self.foreign_keys, other.foreign_keys),
             (&mut self.sent_away, other.sent_away),
             (&mut self.permit_ns, other.permit_ns),
+            (&mut self.degraded, other.degraded),
+            (&mut self.retries, other.retries),
         ];
-        for (ours, theirs) in pairs {
+        let by_reason = self.shed_by.iter_mut().zip(other.shed_by);
+        for (ours, theirs) in pairs.into_iter().chain(by_reason) {
             *ours = op(*ours, theirs);
         }
     }

@@ -11,6 +11,7 @@ use super::ShardId;
 use super::clock::Time;
 use super::half::Half;
 use super::lane::Outbox;
+use super::priority::Priority;
 use super::ready::{ReadyQueue, Runnable};
 use super::shared::Outside;
 use super::wheel::{TimerId, Wheel};
@@ -41,10 +42,17 @@ pub(crate) struct Context {
     /// One more than the rank of the stage whose batch function runs, zero outside of any.
     pub(crate) floor: u16,
     pub(crate) deadline: Time,
+    pub(crate) priority: Priority,
 }
 
 impl Context {
-    pub(crate) const NONE: Self = Self { request: 0, unit: 0, floor: 0, deadline: Time::NEVER };
+    pub(crate) const NONE: Self =
+        Self { request: 0, unit: 0, floor: 0, deadline: Time::NEVER, priority: Priority::LOWEST };
+
+    /// What a request begun from here takes over: everything but who it is.
+    pub(crate) const fn heir(self) -> Self {
+        Self { request: 0, unit: 0, ..self }
+    }
 }
 
 /// The ground of one shard.

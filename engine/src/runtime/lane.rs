@@ -13,8 +13,9 @@ use super::ShardId;
 pub(crate) enum Envelope {
     /// Calls of one stage to the shard that owns their keys; each holds one credit.
     Calls { rank: u16, n_items: usize, calls: Box<dyn Any + Send> },
-    /// Their outcomes; each gives its credit back. `pressed` is the owner's admission level.
-    Replies { rank: u16, n_items: usize, replies: Box<dyn Any + Send>, pressed: bool },
+    /// Their outcomes; each gives its credit back. `level` is the owner's admission level:
+    /// how many of the receiver's items it would have with it.
+    Replies { rank: u16, n_items: usize, replies: Box<dyn Any + Send>, level: usize },
     /// Callers of these slots have gone; each is still replied to.
     Cancels { rank: u16, slots: Vec<u64> },
     /// A request to start here; it holds one credit until its reply.

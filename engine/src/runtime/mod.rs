@@ -14,6 +14,7 @@ pub(crate) mod hosted;
 pub(crate) mod lane;
 pub(crate) mod pinned;
 pub mod preflight;
+pub(crate) mod priority;
 pub(crate) mod ready;
 pub(crate) mod ring;
 pub(crate) mod shared;

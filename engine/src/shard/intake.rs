@@ -69,6 +69,11 @@ impl Shard {
                     }
                 }
             }
+            Control::Adjust { stage, adjustment, reply } => {
+                let stages = self.stages();
+                let stage = stages.iter().find(|other| other.name() == stage);
+                let _asker_gone = reply.send(stage.map(|stage| stage.adjust(adjustment)));
+            }
             Control::TakeLog(reply) => {
                 let _asker_gone = reply.send(self.take_log());
             }
@@ -115,8 +120,8 @@ impl Shard {
         let stage = |rank: u16| std::rc::Rc::clone(&self.stages.borrow()[usize::from(rank)]);
         match envelope {
             Envelope::Calls { rank, calls, .. } => stage(rank).receive_calls(from, calls),
-            Envelope::Replies { rank, replies, pressed, .. } => {
-                stage(rank).receive_replies(from, replies, pressed);
+            Envelope::Replies { rank, replies, level, .. } => {
+                stage(rank).receive_replies(from, replies, level);
             }
             Envelope::Cancels { rank, slots } => stage(rank).receive_cancels(from, &slots),
             Envelope::Request { token, start } => {

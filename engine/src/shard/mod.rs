@@ -117,7 +117,9 @@ impl Shard {
         snapshot.net = self.net.snapshot();
         for stage in self.stages.borrow().iter() {
             let (permits, depth) = (stage.permits(), stage.depth());
-            snapshot.stages.push(stage.metrics().snapshot(stage.name(), permits, depth));
+            let mut counted = stage.metrics().snapshot(stage.name(), permits, depth);
+            (counted.oldest_wait, counted.controls) = (stage.oldest_wait(), stage.readings());
+            snapshot.stages.push(counted);
             snapshot.ledgers.push(stage.ledger());
         }
         snapshot

@@ -15,9 +15,11 @@ use super::index::Place;
 use super::queue::{ItemKey, NewItem, Queue};
 use super::slots::{SlotKey, StageCore, Standing, Waiter};
 use super::{Dedup, Stage};
-use crate::error::CallError;
-use crate::runtime::Time;
+use crate::control::conditioner::Load;
+use crate::error::{CallError, Shed, ShedReason};
 use crate::runtime::guard::contain;
+use crate::runtime::priority::Priority;
+use crate::runtime::{ShardId, Time};
 
 /// A call on its way into the stage.
 pub(super) struct Admission<S: Stage> {
@@ -26,6 +28,35 @@ pub(super) struct Admission<S: Stage> {
     pub(super) deadline: Time,
     /// Whether it may share an item with an equal key.
     pub(super) joins: bool,
+    pub(super) priority: Priority,
+}
+
+/// A call that the controllers have let in. Unless it is kept they are told that it has gone again.
+pub(super) struct LetIn<'a, S: Stage> {
+    /// Who has been asked; `None` where nobody had to be.
+    asked: Option<&'a StageCore<S>>,
+    priority: Priority,
+    /// By how much it is degraded; 0 for not at all.
+    pub(super) level: u8,
+}
+
+impl<S: Stage> LetIn<'_, S> {
+    /// It has a slot, which tells the controllers what becomes of it.
+    pub(super) fn keep(mut self) {
+        if let Some(stage) = self.asked.take()
+            && self.level > 0
+        {
+            stage.metrics.degraded.add(1);
+        }
+    }
+}
+
+impl<S: Stage> Drop for LetIn<'_, S> {
+    fn drop(&mut self) {
+        if let Some(stage) = self.asked {
+            stage.controls.borrow_mut().withdrawn(self.priority);
+        }
+    }
 }
 
 /// Whether a queue takes one more item.
@@ -39,6 +70,25 @@ pub(super) enum Room {
 pub(super) type Admitted<S> = Result<SlotKey, CallError<<S as Stage>::Error>>;
 
 impl<S: Stage> StageCore<S> {
+    /// Asks the controllers about a call. One that leaves for another shard is let in over there:
+    /// what that shard last said of itself has been asked already.
+    pub(super) fn let_in(
+        &self,
+        priority: Priority,
+        route: Option<ShardId>,
+    ) -> Result<LetIn<'_, S>, Shed> {
+        let asked = (self.guarded && route.is_none()).then_some(self);
+        let level = match asked {
+            None => 0,
+            Some(_) => {
+                let in_flight = usize::try_from(self.metrics.in_flight()).unwrap_or(usize::MAX);
+                let load = Load { in_flight, queued: self.queue.borrow().len() };
+                self.controls.borrow_mut().let_in(self.core.now(), priority, load)?
+            }
+        };
+        Ok(LetIn { asked, priority, level })
+    }
+
     /// Whether one more item may wait.
     pub(super) fn room(&self) -> Room {
         let depth = self.depth();
@@ -48,7 +98,7 @@ impl<S: Stage> StageCore<S> {
     /// Admits a call to this shard's queue, joining an equal key where that is allowed. One that
     /// joins takes no room; whatever else may refuse a call has been asked.
     pub(super) fn enqueue(&self, admission: Admission<S>, room: Room) -> Admitted<S> {
-        let Admission { item, waiter, deadline, joins } = admission;
+        let Admission { item, waiter, deadline, joins, priority } = admission;
         let key = (self.options.dedup != Dedup::Off).then(|| S::key(&item));
         let hash = key.as_ref().map(|key| self.hasher.hash_one(key));
         if let (true, Some(key), Some(hash)) = (joins, &key, hash)
@@ -58,17 +108,17 @@ impl<S: Stage> StageCore<S> {
             self.metrics.deduplicated.add(1);
             // The item is the caller's spare copy; its drop is user code.
             contain(|| drop(item));
-            return Ok(self.attach(place, waiter, deadline));
+            return Ok(self.attach(place, waiter, deadline, priority));
         }
         if let Room::Full { depth } = room {
             contain(|| drop((item, key)));
-            return Err(CallError::Shed { depth });
+            return Err(self.shed(ShedReason::QueueFull { depth }));
         }
         self.metrics.calls.add(1);
         // The weight first: user code that panics must not leave an open lane behind.
         let weight = S::weight(&item);
         let lane = self.lane_of(&item);
-        let slot = self.new_slot(waiter, Standing::Here(ItemKey::null()), deadline);
+        let slot = self.new_slot(waiter, Standing::Here(ItemKey::null()), deadline, priority);
         let new = NewItem {
             item,
             slot,
@@ -78,6 +128,7 @@ impl<S: Stage> StageCore<S> {
             pass: self.core.pass(),
             hash,
             key,
+            priority,
         };
         let item = self.queue.borrow_mut().push(lane, new);
         if let Some(hash) = hash {
@@ -87,12 +138,20 @@ impl<S: Stage> StageCore<S> {
         Ok(slot)
     }
 
+    /// The refusal for `reason`; what a batch is expected to take is the first hint when to try again.
+    pub(super) fn shed(&self, reason: ShedReason) -> CallError<S::Error> {
+        let retry_after = self.permits.borrow().expected_run(self.core.now());
+        CallError::Shed(Shed { reason, retry_after })
+    }
+
     /// The lane of the item's class, opened if need be.
     fn lane_of(&self, item: &S::Item) -> u32 {
         if Queue::<S>::ONE_CLASS {
             let open = self.queue.borrow().single_lane();
-            return open
-                .unwrap_or_else(|| self.queue.borrow_mut().open_lane(Rc::new(S::class(item)), 0));
+            return open.unwrap_or_else(|| {
+                let class = Rc::new(S::class(item));
+                self.queue.borrow_mut().open_lane(class, 0, 1)
+            });
         }
         let class = S::class(item);
         let hash = self.hasher.hash_one(&class);
@@ -102,7 +161,8 @@ impl<S: Stage> StageCore<S> {
                 return lane;
             }
         }
-        self.queue.borrow_mut().open_lane(Rc::new(class), hash)
+        let share = S::share(&class);
+        self.queue.borrow_mut().open_lane(Rc::new(class), hash, share)
     }
 
     /// Finds what a call with this key may join.
@@ -130,12 +190,12 @@ impl<S: Stage> StageCore<S> {
         }
     }
 
-    fn attach(&self, place: Place, waiter: Waiter, deadline: Time) -> SlotKey {
+    fn attach(&self, place: Place, waiter: Waiter, deadline: Time, priority: Priority) -> SlotKey {
         let standing = match place {
             Place::Queued(item) => Standing::Here(item),
             Place::InFlight(..) => Standing::Here(ItemKey::null()),
         };
-        let slot = self.new_slot(waiter, standing, deadline);
+        let slot = self.new_slot(waiter, standing, deadline, priority);
         match place {
             Place::Queued(item) => {
                 let mut queue = self.queue.borrow_mut();

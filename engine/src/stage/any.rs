@@ -3,15 +3,18 @@
 use std::any::Any;
 use std::fmt;
 use std::rc::Rc;
+use std::time::Duration;
 
 use slotmap::KeyData;
 
 use super::Stage;
 use super::batch::Cut;
 use super::slots::{SlotKey, StageCore, Waiter};
+use crate::control::Reading;
 use crate::error::{CallError, Outcome};
 use crate::metrics::{StageLedger, StageMetrics};
 use crate::runtime::lane::Envelope;
+use crate::runtime::shared::Adjustment;
 use crate::runtime::{ShardId, Time};
 
 /// What a stage must know of the turn to decide about its windows.
@@ -41,7 +44,7 @@ pub(crate) trait AnyStage: fmt::Debug {
     fn take_replies(&self, origin: ShardId) -> Option<Envelope>;
     fn take_cancels(&self, owner: ShardId) -> Option<Envelope>;
     fn receive_calls(&self, origin: ShardId, calls: Box<dyn Any + Send>);
-    fn receive_replies(&self, owner: ShardId, replies: Box<dyn Any + Send>, pressed: bool);
+    fn receive_replies(&self, owner: ShardId, replies: Box<dyn Any + Send>, level: usize);
     fn receive_cancels(&self, origin: ShardId, slots: &[u64]);
     fn lose_peer(&self, peer: ShardId);
     /// Refuses further calls.
@@ -52,6 +55,12 @@ pub(crate) trait AnyStage: fmt::Debug {
     fn ledger(&self) -> StageLedger;
     fn permits(&self) -> (usize, usize);
     fn depth(&self) -> usize;
+    /// How long the oldest item has waited.
+    fn oldest_wait(&self) -> Duration;
+    /// What its controllers have come to.
+    fn readings(&self) -> Vec<Reading>;
+    /// Changes a controller; tells whether the stage has one of that kind.
+    fn adjust(&self, adjustment: Adjustment) -> bool;
 }
 
 impl<S: Stage> AnyStage for StageCore<S> {
@@ -107,8 +116,8 @@ impl<S: Stage> AnyStage for StageCore<S> {
         self.unpack_calls(origin, calls);
     }
 
-    fn receive_replies(&self, owner: ShardId, replies: Box<dyn Any + Send>, pressed: bool) {
-        self.unpack_replies(owner, replies, pressed);
+    fn receive_replies(&self, owner: ShardId, replies: Box<dyn Any + Send>, level: usize) {
+        self.unpack_replies(owner, replies, level);
     }
 
     fn receive_cancels(&self, origin: ShardId, slots: &[u64]) {
@@ -175,6 +184,22 @@ impl<S: Stage> AnyStage for StageCore<S> {
 
     fn depth(&self) -> usize {
         StageCore::depth(self)
+    }
+
+    fn oldest_wait(&self) -> Duration {
+        let oldest = self.queue.borrow().oldest_admitted();
+        oldest.map_or(Duration::ZERO, |admitted| self.core.now().since(admitted))
+    }
+
+    fn readings(&self) -> Vec<Reading> {
+        let mut readings = Vec::new();
+        self.permits.borrow().readings(&mut readings);
+        self.controls.borrow().readings(&mut readings);
+        readings
+    }
+
+    fn adjust(&self, adjustment: Adjustment) -> bool {
+        self.controls.borrow_mut().adjust(self.core.now(), adjustment)
     }
 }
 

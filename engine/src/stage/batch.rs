@@ -4,15 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
 use hashbrown::HashMap;
 
 use super::Stage;
 use super::dispatch::FlightKey;
 use super::index::Place;
-use super::queue::Waiters;
 use super::slots::{Reply, SlotKey, StageCore};
+use super::waiters::Waiters;
+use crate::control::breaker::Sending;
 use crate::error::CallError;
 use crate::runtime::Time;
 use crate::runtime::guard::contain;
@@ -42,14 +43,16 @@ pub(super) struct Flight<S: Stage> {
     pub(super) entries: Vec<Entry<S>>,
     pub(super) class: Rc<S::Class>,
     pub(super) deadline: Time,
-    /// When it was sealed, in the turn's time: what permits learn from.
-    pub(super) sent: Time,
-    /// When it was sealed, to the nanosecond: what the metrics tell.
-    pub(super) sealed_at: Time,
+    /// When its latest attempt began, in the turn's time: what permits learn from.
+    pub(super) sent: Cell<Time>,
+    /// The same to the nanosecond: what the metrics tell.
+    pub(super) sealed_at: Cell<Time>,
     pub(super) unsettled: Cell<usize>,
     pub(super) cut: Cell<Option<Cut>>,
     pub(super) task: RefCell<Option<Waker>>,
     pub(super) timer: Cell<Option<TimerId>>,
+    /// What the circuit breaker was told of its latest attempt.
+    pub(super) sending: Cell<Sending>,
 }
 
 impl<S: Stage> Flight<S> {
@@ -89,35 +92,113 @@ impl<S: Stage> Flight<S> {
         }
     }
 
-    /// Settles what is left, in the same way for all.
-    pub(super) fn settle_rest(&self, error: &CallError<S::Error>) {
-        for idx in 0..self.entries.len() {
+    /// Settles what is left of a part, in the same way for all.
+    pub(super) fn settle_rest(&self, part: &Part, error: &CallError<S::Error>) {
+        if self.unsettled.get() == 0 {
+            return;
+        }
+        for idx in part.idxs() {
             if self.is_open(idx) {
                 self.settle(idx, Err(error.clone()));
             }
         }
     }
 
-    /// Drops the batch function where it awaits.
+    /// Items of a part that are not settled and still awaited by somebody in time.
+    pub(super) fn left_of(&self, part: &Part) -> Vec<u32> {
+        let awaited = |idx: &usize| {
+            self.is_open(*idx) && self.stage.is_awaited(&self.entries[*idx].waiters.borrow())
+        };
+        let narrow = |idx| u32::try_from(idx).expect("a batch holds fewer than 2^32 items");
+        part.idxs().filter(awaited).map(narrow).collect()
+    }
+
+    /// What the items of a part weigh.
+    pub(super) fn weight_of(&self, part: &Part) -> u64 {
+        part.idxs().map(|idx| S::weight(&self.entries[idx].item)).fold(0, u64::saturating_add)
+    }
+
+    /// Drops the batch function where it awaits. The engine's stop outweighs an overrun.
     pub(super) fn cut(&self, why: Cut) {
-        self.cut.set(Some(self.cut.get().unwrap_or(why)));
+        if self.cut.get() != Some(Cut::Closed) {
+            self.cut.set(Some(why));
+        }
         let task = self.task.borrow().clone();
         if let Some(waker) = task {
             waker.wake();
         }
+    }
+
+    /// Why it is cut, if it is; else whoever polls here is woken once it is.
+    pub(super) fn seen_cut(&self, cx: &Context<'_>) -> Option<Cut> {
+        if self.task.borrow().is_none() {
+            self.task.replace(Some(cx.waker().clone()));
+        }
+        self.cut.get()
+    }
+
+    /// Completes once it is cut.
+    pub(super) async fn until_cut(&self) {
+        std::future::poll_fn(|cx| match self.seen_cut(cx) {
+            Some(_) => Poll::Ready(()),
+            None => Poll::Pending,
+        })
+        .await;
+    }
+
+    /// An attempt that overran has ended; the next one has its own time.
+    pub(super) fn forget_overrun(&self) {
+        if self.cut.get() == Some(Cut::Overrun) {
+            self.cut.set(None);
+        }
+    }
+}
+
+/// Some items of a batch, in the order in which they were admitted.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// The places of the items in the flight; without a list they are those from `begin` to `end`.
+    listed: Option<Rc<[u32]>>,
+    begin: usize,
+    end: usize,
+}
+
+impl Part {
+    pub(super) fn all(n_items: usize) -> Self {
+        Self { listed: None, begin: 0, end: n_items }
+    }
+
+    pub(super) fn of(listed: &[u32]) -> Self {
+        Self { listed: Some(listed.into()), begin: 0, end: listed.len() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.end - self.begin
+    }
+
+    fn idx(&self, place: usize) -> usize {
+        self.listed.as_ref().map_or(place, |listed| listed[place] as usize)
+    }
+
+    pub(super) fn idxs(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
+        (self.begin..self.end).map(|place| self.idx(place))
+    }
+
+    /// What of it stands from `begin` to `end`, at most to its own end.
+    fn slice(&self, begin: usize, end: usize) -> Self {
+        Self { listed: self.listed.clone(), begin, end: end.min(self.end) }
     }
 }
 
 /// The items that were sealed together. A cheap handle: clones and parts share one batch.
 pub struct Batch<S: Stage> {
     flight: Rc<Flight<S>>,
-    begin: usize,
-    end: usize,
+    part: Part,
 }
 
 impl<S: Stage> Clone for Batch<S> {
     fn clone(&self) -> Self {
-        Self { flight: Rc::clone(&self.flight), ..*self }
+        Self { flight: Rc::clone(&self.flight), part: self.part.clone() }
     }
 }
 
@@ -128,21 +209,20 @@ impl<S: Stage> fmt::Debug for Batch<S> {
 }
 
 impl<S: Stage> Batch<S> {
-    pub(super) fn new(flight: Rc<Flight<S>>) -> Self {
-        let end = flight.entries.len();
-        Self { flight, begin: 0, end }
+    pub(super) fn new(flight: Rc<Flight<S>>, part: Part) -> Self {
+        Self { flight, part }
     }
 
     /// Items in the batch; never 0.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.end - self.begin
+        self.part.len()
     }
 
     /// Whether the batch holds no items: only an empty part of a split does.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.begin == self.end
+        self.part.len() == 0
     }
 
     /// The class that all items share.
@@ -159,7 +239,7 @@ impl<S: Stage> Batch<S> {
 
     /// The items, in the order in which they were admitted.
     pub fn items(&self) -> impl ExactSizeIterator<Item = BatchItem<'_, S>> {
-        (self.begin..self.end).map(|idx| BatchItem { flight: &self.flight, idx })
+        self.part.idxs().map(|idx| BatchItem { flight: &self.flight, idx })
     }
 
     /// The items by key, for downstreams that answer with rows.
@@ -169,7 +249,7 @@ impl<S: Stage> Batch<S> {
             batch: self.clone(),
             places: HashMap::with_capacity_and_hasher(self.len(), self.flight.stage.hasher()),
         };
-        for idx in self.begin..self.end {
+        for idx in self.part.idxs() {
             let places = by_key.places.entry(self.flight.key_of(idx)).or_insert(Places::NONE);
             places.add(idx);
         }
@@ -183,11 +263,10 @@ impl<S: Stage> Batch<S> {
     /// If `items_max` is 0.
     pub fn split(&self, items_max: usize) -> impl Iterator<Item = Self> {
         assert!(items_max > 0, "a part holds at least one item");
-        let (flight, end) = (Rc::clone(&self.flight), self.end);
-        (self.begin..end).step_by(items_max).map(move |begin| Self {
-            flight: Rc::clone(&flight),
-            begin,
-            end: (begin + items_max).min(end),
+        let whole = self.clone();
+        (self.part.begin..self.part.end).step_by(items_max).map(move |begin| Self {
+            flight: Rc::clone(&whole.flight),
+            part: whole.part.slice(begin, begin + items_max),
         })
     }
 }

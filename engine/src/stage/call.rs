@@ -65,7 +65,11 @@ impl<S: Stage> Call<S> {
     }
 
     /// Admits the item, or tells why not.
-    fn admit(&self, item: S::Item, cx: &TaskContext<'_>) -> Result<SlotKey, CallError<S::Error>> {
+    fn admit(
+        &self,
+        mut item: S::Item,
+        cx: &TaskContext<'_>,
+    ) -> Result<SlotKey, CallError<S::Error>> {
         let stage = &*self.stage;
         let deadline = stage.deadline(self.scope.deadline, self.within);
         let route = stage.route(&item);
@@ -73,14 +77,28 @@ impl<S: Stage> Call<S> {
             contain(|| drop(item));
             return Err(stage.refused(error));
         }
+        let let_in = match stage.let_in(self.scope.priority, route) {
+            Ok(let_in) => let_in,
+            Err(shed) => {
+                contain(|| drop(item));
+                return Err(stage.refused(CallError::Shed(shed)));
+            }
+        };
+        if let_in.level > 0 {
+            S::degrade(&mut item, let_in.level);
+        }
         let waiter = Waiter::Local(Some(cx.waker().clone()));
-        let admission = Admission { item, waiter, deadline, joins: !self.fresh };
+        let (joins, priority) = (!self.fresh, self.scope.priority);
+        let admission = Admission { item, waiter, deadline, joins, priority };
         let room = stage.room();
-        match route {
+        let admitted = match route {
             None => stage.enqueue(admission, room),
             Some(owner) => stage.send_away(owner, admission, room),
+        };
+        if admitted.is_ok() {
+            let_in.keep();
         }
-        .map_err(|error| stage.refused(error))
+        admitted.map_err(|error| stage.refused(error))
     }
 }
 

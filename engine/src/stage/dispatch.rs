@@ -3,41 +3,35 @@
 //! A batch is formed late: first the permit, then the items that are alive at that moment. So
 //! items go on joining while the downstream is busy, and cancelled or expired ones never leave.
 
-use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::Poll;
 
-use slotmap::{Key, KeyData, new_key_type};
+use slotmap::new_key_type;
 
 use super::any::TurnView;
-use super::batch::{Batch, Cut, Entry, Flight};
+use super::attempt::run;
+use super::batch::{Entry, Flight};
+use super::controls::{Bounds, Leave};
 use super::index::Place;
 use super::queue::{ClassView, Last, Queued};
 use super::slots::StageCore;
 use super::window::{QueueView, SealReason, Verdict};
 use super::{Dedup, Stage};
-use crate::error::{CallError, Outcome};
+use crate::control::breaker::Sending;
+use crate::error::{CallError, Outcome, ShedReason};
 use crate::metrics::StageMetrics;
 use crate::runtime::Time;
-use crate::runtime::core::{Context, Due};
-use crate::runtime::guard::{Guarded, Panicked, contain};
+use crate::runtime::guard::contain;
 
 new_key_type! { pub(super) struct FlightKey; }
-
-/// How a run came to its end.
-enum Ended<E> {
-    Returned(Result<(), E>),
-    Panicked,
-    Cut(Cut),
-}
 
 impl<S: Stage> StageCore<S> {
     /// Forms every batch whose window seals and that has a permit; tells when to ask again.
     pub(super) fn seal_due(self: &Rc<Self>, turn: &TurnView) -> Time {
-        let mut ask_again = Time::NEVER;
+        self.permits.borrow_mut().observe(self.core.now(), self.queue.borrow().len());
+        let mut ask_again = self.permits.borrow().next_sample();
         // As many steps as there are classes now: serving one sends it to the end of the round.
         let mut place = 0;
+        self.queue.borrow_mut().begin_round();
         let n_active = self.queue.borrow().n_active();
         for _ in 0..n_active {
             let active = self.queue.borrow().active(place);
@@ -48,7 +42,6 @@ impl<S: Stage> StageCore<S> {
                 place += 1;
             }
         }
-        self.queue.borrow_mut().rotate();
         ask_again
     }
 
@@ -64,9 +57,28 @@ impl<S: Stage> StageCore<S> {
                     let opens = self.permits.borrow().opens_at(class.oldest_admitted);
                     return Some(opens.unwrap_or(Time::NEVER));
                 }
-                Verdict::Seal(reason) => self.dispatch(&class, reason),
+                Verdict::Seal(reason) => match self.may_leave(&class) {
+                    Leave::Now(bounds) => self.dispatch(&class, reason, bounds),
+                    Leave::At(at) => return Some(at),
+                    Leave::Refused => self.refuse_queued(&class),
+                },
             }
         }
+    }
+
+    fn may_leave(&self, class: &ClassView) -> Leave {
+        let weight_max = self.options.weight_max;
+        self.controls.borrow_mut().may_leave(self.core.now(), class, weight_max)
+    }
+
+    /// Sheds all that waits of a class: the downstream fails, and whoever waits for it can as well
+    /// be told now.
+    fn refuse_queued(&self, class: &ClassView) {
+        let bounds = Bounds { items: usize::MAX, weight: u64::MAX };
+        let Taken { sealed, unsent } = self.take_items(class, bounds, |_, _| Some(Unsent::Refused));
+        debug_assert!(sealed.is_empty(), "{} items were kept", sealed.entries.len());
+        self.settle_unsent(unsent);
+        contain(|| drop(sealed));
     }
 
     fn view(&self, class: &ClassView, turn: &TurnView) -> QueueView {
@@ -82,7 +94,8 @@ impl<S: Stage> StageCore<S> {
     }
 
     fn is_full(&self, class: &ClassView) -> bool {
-        class.n_items >= self.options.items_max || class.weight >= self.options.weight_max
+        class.n_items >= self.controls.borrow().items_max()
+            || class.weight >= self.options.weight_max
     }
 
     fn may_open(&self, class: &ClassView) -> bool {
@@ -90,43 +103,56 @@ impl<S: Stage> StageCore<S> {
         self.permits.borrow().may_open(class.n_items, waited, self.is_full(class))
     }
 
-    fn dispatch(self: &Rc<Self>, class: &ClassView, reason: SealReason) {
-        let (sealed, expired) = self.take_items(class);
-        for (place, queued) in expired {
-            self.forget(queued.hash, place);
-            self.settle_unsent(queued);
-        }
+    fn dispatch(self: &Rc<Self>, class: &ClassView, reason: SealReason, bounds: Bounds) {
+        let now = self.core.now();
+        let Taken { sealed, unsent } = self.take_items(class, bounds, |queued, n_left| {
+            if queued.deadline <= now {
+                return Some(Unsent::Expired);
+            }
+            let waited = now.since(queued.admitted);
+            let keeps = self.controls.borrow_mut().keeps(now, waited, n_left);
+            (!keeps).then_some(Unsent::Dropped)
+        });
+        self.settle_unsent(unsent);
         if sealed.is_empty() {
             contain(|| drop(sealed));
             return;
         }
-        let flight = self.fly(sealed);
+        let n_items = sealed.entries.len();
+        let sending = self.controls.borrow_mut().sent_first(now, n_items, sealed.weight);
+        let flight = self.fly(sealed, sending);
         self.metrics.count_seal(reason, flight.entries.len());
         self.metrics.book_permits(self.core.now(), self.permits.borrow().out());
         self.permits.borrow_mut().open(flight.entries.len());
         self.core.spawn_first(std::panic::Location::caller(), run(flight)).detach();
     }
 
-    /// Takes the oldest items of a class, as many as one batch holds, apart from those whose last
-    /// waiter's deadline has passed.
-    fn take_items(&self, class: &ClassView) -> (Sealed<S>, Vec<(Place, Queued<S>)>) {
+    /// Takes items of a class within `bounds`, and parts them by what `refused` says of each and of
+    /// how many are left.
+    fn take_items(
+        &self,
+        class: &ClassView,
+        bounds: Bounds,
+        refused: impl Fn(&Queued<S>, usize) -> Option<Unsent>,
+    ) -> Taken<S> {
         let now = self.core.now();
         let mut queue = self.queue.borrow_mut();
+        let oldest_wait = now.since(class.oldest_admitted);
+        let end = self.controls.borrow_mut().end(now, class.n_items, oldest_wait);
         let shared = queue.class(class.lane).expect("a lane with items has its class");
-        let mut sealed = Sealed::new(shared, class.n_items.min(self.options.items_max));
+        let mut sealed = Sealed::new(shared, class.n_items.min(bounds.items));
         let mut waits = Waits { now, since: now, n_items: 0 };
-        let (mut expired, mut weight) = (Vec::new(), 0_u64);
-        while let Some((key, item_weight)) = queue.head(class.lane) {
-            let heavier = weight.saturating_add(item_weight);
-            let fits = sealed.is_empty() || heavier <= self.options.weight_max;
-            if sealed.entries.len() == self.options.items_max || !fits {
+        let mut unsent = Vec::new();
+        while let Some((key, item_weight)) = queue.next(class.lane, end) {
+            let heavier = sealed.weight.saturating_add(item_weight);
+            let fits = sealed.is_empty() || heavier <= bounds.weight;
+            if sealed.entries.len() == bounds.items || !fits {
                 break;
             }
-            let (queued, last) = queue.remove(key).expect("the head of a lane stands");
-            if queued.deadline <= now {
-                expired.push((Place::Queued(key), queued));
+            let (queued, last) = queue.serve(key).expect("the next of a lane stands");
+            if let Some(why) = refused(&queued, queue.len()) {
+                unsent.push((why, Place::Queued(key), queued));
             } else {
-                weight = heavier;
                 waits.note(queued.admitted, &self.metrics);
                 sealed.add(Place::Queued(key), queued);
             }
@@ -136,22 +162,33 @@ impl<S: Stage> StageCore<S> {
                 break;
             }
         }
+        if queue.is_empty() {
+            self.controls.borrow_mut().emptied(now);
+        }
         waits.flush(&self.metrics);
-        (sealed, expired)
+        Taken { sealed, unsent }
     }
 
-    fn settle_unsent(&self, queued: Queued<S>) {
-        let Queued { waiters, item, key, .. } = queued;
-        for slot in waiters.first.into_iter().chain(waiters.more) {
-            self.settle(slot, Err(CallError::Expired(Outcome::NotSent)));
+    fn settle_unsent(&self, unsent: Vec<(Unsent, Place, Queued<S>)>) {
+        for (why, place, queued) in unsent {
+            self.forget(queued.hash, place);
+            let Queued { waiters, item, key, .. } = queued;
+            for slot in waiters.first.into_iter().chain(waiters.more) {
+                let error = match why {
+                    Unsent::Expired => CallError::Expired(Outcome::NotSent),
+                    Unsent::Dropped => self.shed(ShedReason::Conditioner),
+                    Unsent::Refused => self.shed(ShedReason::CircuitOpen),
+                };
+                self.settle(slot, Err(error));
+            }
+            contain(|| drop((item, key)));
         }
-        contain(|| drop((item, key)));
     }
 
     /// Makes a flight of what was sealed.
-    fn fly(self: &Rc<Self>, sealed: Sealed<S>) -> Rc<Flight<S>> {
+    fn fly(self: &Rc<Self>, sealed: Sealed<S>, sending: Sending) -> Rc<Flight<S>> {
         let now = self.core.now();
-        let Sealed { class, entries, deadline, places, keys } = sealed;
+        let Sealed { class, entries, deadline, places, keys, .. } = sealed;
         if !keys.is_empty() {
             // Only a queued item needs its key at hand; its drop is user code.
             contain(|| drop(keys));
@@ -159,20 +196,19 @@ impl<S: Stage> StageCore<S> {
         let unsettled = entries.len().into();
         let mut flights = self.flights.borrow_mut();
         let key = flights.insert_with_key(|key| {
-            let batch = key.data().as_ffi();
-            let due = Due::Batch { rank: self.rank, batch };
             Rc::new(Flight {
                 stage: Rc::clone(self),
                 key,
                 entries,
                 class,
                 deadline,
-                sent: now,
-                sealed_at: self.core.half().now(),
+                sent: now.into(),
+                sealed_at: self.core.half().now().into(),
                 unsettled,
                 cut: None.into(),
                 task: None.into(),
-                timer: Some(self.core.arm(now.after(self.options.run_max), due)).into(),
+                timer: Some(self.arm_run(key)).into(),
+                sending: sending.into(),
             })
         });
         let mut index = self.index.borrow_mut();
@@ -184,46 +220,6 @@ impl<S: Stage> StageCore<S> {
             }
         }
         Rc::clone(&flights[key])
-    }
-
-    /// A batch has run for as long as it may.
-    pub(super) fn overrun_flight(&self, batch: u64) {
-        let key = FlightKey::from(KeyData::from_ffi(batch));
-        let flight = self.flights.borrow().get(key).cloned();
-        if let Some(flight) = flight {
-            flight.timer.set(None);
-            flight.cut(Cut::Overrun);
-        }
-    }
-
-    /// The run has ended: the permit returns, what it left unsettled settles.
-    fn land(&self, flight: &Flight<S>, ended: Ended<S::Error>) {
-        let now = self.core.now();
-        self.flights.borrow_mut().remove(flight.key);
-        if let Some(timer) = flight.timer.take() {
-            self.core.disarm(timer);
-        }
-        // Permits learn in the turn's time, which a replay has too. The metric is read anew: a
-        // bridge's thread that takes this core can answer within the very poll that asked.
-        let ran = now.since(flight.sent);
-        self.metrics.book_permits(now, self.permits.borrow().out());
-        self.permits.borrow_mut().give_back(now, ran);
-        self.metrics.run_ns.record(self.core.half().now().since(flight.sealed_at));
-        let error = match ended {
-            Ended::Returned(Ok(())) => CallError::Missing,
-            Ended::Returned(Err(error)) => CallError::Batch(Arc::new(error)),
-            Ended::Panicked => CallError::Panicked,
-            Ended::Cut(Cut::Overrun) => CallError::Expired(Outcome::Unknown),
-            Ended::Cut(Cut::Closed) => CallError::Closed(Outcome::Unknown),
-        };
-        let cut = flight.cut.get().is_some();
-        if flight.unsettled.get() > 0 {
-            flight.settle_rest(&error);
-        }
-        if cut {
-            self.metrics.abandoned.add(1);
-            contain(|| self.instance.on_abandon());
-        }
     }
 }
 
@@ -251,12 +247,30 @@ impl Waits {
     }
 }
 
+/// Why an item leaves the queue and is not sent.
+#[derive(Clone, Copy, Debug)]
+enum Unsent {
+    /// Nobody waits for it any more.
+    Expired,
+    /// The conditioner gives it up.
+    Dropped,
+    /// The downstream fails.
+    Refused,
+}
+
+/// What was taken from the queue.
+struct Taken<S: Stage> {
+    sealed: Sealed<S>,
+    unsent: Vec<(Unsent, Place, Queued<S>)>,
+}
+
 /// What leaves in one batch.
 struct Sealed<S: Stage> {
     class: Rc<S::Class>,
     entries: Vec<Entry<S>>,
     /// The latest deadline among them.
     deadline: Time,
+    weight: u64,
     /// Where the index still names them.
     places: Vec<(u64, Place, usize)>,
     keys: Vec<S::Key>,
@@ -268,6 +282,7 @@ impl<S: Stage> Sealed<S> {
             class,
             entries: Vec::with_capacity(n_items),
             deadline: Time::ZERO,
+            weight: 0,
             places: Vec::new(),
             keys: Vec::new(),
         }
@@ -279,6 +294,7 @@ impl<S: Stage> Sealed<S> {
 
     fn add(&mut self, place: Place, queued: Queued<S>) {
         self.deadline = self.deadline.max(queued.deadline);
+        self.weight = self.weight.saturating_add(queued.weight);
         if let Some(hash) = queued.hash {
             self.places.push((hash, place, self.entries.len()));
         }
@@ -290,30 +306,4 @@ impl<S: Stage> Sealed<S> {
             settled: false.into(),
         });
     }
-}
-
-/// The task of one batch.
-async fn run<S: Stage>(flight: Rc<Flight<S>>) {
-    let stage = Rc::clone(&flight.stage);
-    let context = Context { request: 0, unit: 0, floor: stage.rank + 1, deadline: flight.deadline };
-    let (instance, batch) = (Rc::clone(&stage.instance), Batch::new(Rc::clone(&flight)));
-    let mut body = pin!(Guarded::new(context, async move { instance.run(batch).await }));
-    let ended = std::future::poll_fn(|cx| {
-        if flight.task.borrow().is_none() {
-            flight.task.replace(Some(cx.waker().clone()));
-        }
-        if let Some(cut) = flight.cut.get() {
-            body.as_mut().end();
-            return Poll::Ready(Ended::Cut(cut));
-        }
-        body.as_mut().poll(cx).map(|outcome| match outcome {
-            Ok(result) => Ended::Returned(result),
-            Err(Panicked) => Ended::Panicked,
-        })
-    })
-    .await;
-    stage.land(&flight, ended);
-    // The items go last and contained: their drop is user code.
-    flight.task.take();
-    contain(|| drop(flight));
 }

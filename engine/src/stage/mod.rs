@@ -14,13 +14,16 @@
 mod options;
 mod window;
 mod permits;
+mod waiters;
 mod queue;
 mod index;
 mod slots;
 mod admit;
 mod call;
 mod batch;
+mod controls;
 mod dispatch;
+mod attempt;
 mod remote;
 mod any;
 
@@ -57,6 +60,13 @@ pub trait Stage: Sized + 'static {
     /// What the engine may do with equal keys. The default is the safe one.
     const KIND: Kind = Kind::Write;
 
+    /// Whether making the downstream call twice does no more than making it once. Only then are
+    /// failed batches tried again, where the options say so.
+    const IDEMPOTENT: bool = false;
+
+    /// How many levels of less an item can be asked for with, see [`Stage::degrade`]; 0 for none.
+    const DEGRADE_LEVELS: u8 = 0;
+
     /// The key of an item.
     fn key(item: &Self::Item) -> Self::Key;
 
@@ -67,6 +77,16 @@ pub trait Stage: Sized + 'static {
     fn weight(_item: &Self::Item) -> u64 {
         1
     }
+
+    /// How often batches of this class get their turn, relative to other classes; at least 1.
+    fn share(_class: &Self::Class) -> u32 {
+        1
+    }
+
+    /// Makes an item ask for less, because the stage is pressed: 1 is a little less, the highest
+    /// level the least. Called before the item is queued, with levels up to `DEGRADE_LEVELS`. What
+    /// the call then gives should tell.
+    fn degrade(_item: &mut Self::Item, _level: u8) {}
 
     /// Makes the downstream call for a whole batch and settles its items, in any order.
     ///

@@ -3,7 +3,14 @@
 use std::time::Duration;
 
 use super::Window;
+use crate::control::batch::BatchRule;
+use crate::control::breaker::BreakerOptions;
+use crate::control::conditioner::Conditioning;
+use crate::control::rate::RateLimit;
+use crate::control::retry::Retry;
+use crate::control::scaling::{Scaling, ScalingRule};
 use crate::runtime::ShardId;
+use crate::runtime::priority::Priority;
 
 /// What a stage's calls are: what the engine may do with equal keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +59,31 @@ pub struct StageOptions {
     pub window: Window,
     /// Batches in flight at most, per shard. Default 1: right for one serial connection.
     pub permits: usize,
+    /// How much of what is queued is served of each priority, relative to the others, where there
+    /// is more than a batch takes: index 0 is the lowest. Default: one more for each level.
+    pub weights: [u32; Priority::COUNT],
+    /// Permits that are never given up, per shard, where `permits_rule` moves their number. Default 1.
+    pub permits_min: usize,
+    /// How the number of permits follows saturation, between `permits_min` and `permits`. Default
+    /// [`ScalingRule::Fixed`]: all of `permits`, always.
+    pub permits_rule: ScalingRule,
+    /// How the size of a batch is chosen, up to `items_max`. Default [`BatchRule::Fixed`].
+    pub batch: BatchRule,
+    /// How often the downstream is called, all shards together. Default: no bound.
+    pub rate: Option<RateLimit>,
+    /// Calls taken in and not yet answered, per shard; a further one is shed. Default: no bound but
+    /// the queue's.
+    pub in_flight_max: usize,
+    /// Calls taken in per second, per shard, of which a tenth may come at once; a further one is
+    /// shed. Default: no bound.
+    pub admitted_per_s: Option<u64>,
+    /// What keeps replies in time under overload. Default: nothing does.
+    pub conditioning: Option<Conditioning>,
+    /// How a batch that fails as a whole is tried again, where the stage is `IDEMPOTENT`. Default:
+    /// it is not.
+    pub retry: Option<Retry>,
+    /// When a downstream that fails is left alone. Default: never.
+    pub breaker: Option<BreakerOptions>,
     /// Items that may wait, per shard; a further call is `Shed`, unless it shares one of them.
     /// Default 65,536.
     pub queue_max: usize,
@@ -72,6 +104,16 @@ impl Default for StageOptions {
             weight_max: u64::MAX,
             window: Window::Idle,
             permits: 1,
+            weights: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+            permits_min: 1,
+            permits_rule: ScalingRule::Fixed,
+            batch: BatchRule::Fixed,
+            rate: None,
+            in_flight_max: usize::MAX,
+            admitted_per_s: None,
+            conditioning: None,
+            retry: None,
+            breaker: None,
             queue_max: 65_536,
             placement: Placement::Local,
             dedup: Dedup::Off,
@@ -82,8 +124,16 @@ impl Default for StageOptions {
 }
 
 impl StageOptions {
+    /// How the number of permits is found.
+    pub(super) fn scaling(&self) -> Scaling {
+        Scaling { min: self.permits_min, max: self.permits, rule: self.permits_rule.clone() }
+    }
+
     /// Tells what is wrong with this policy for a stage of `kind`, in one line with the remedy.
     pub(crate) fn problem(&self, kind: Kind, shareable: bool, n_shards: usize) -> Option<String> {
+        if self.weights.contains(&0) {
+            return Some("a weight is 0; each priority needs at least 1".to_owned());
+        }
         let zero = [
             ("items_max", self.items_max),
             ("permits", self.permits),

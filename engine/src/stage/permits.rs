@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use crate::control::Reading;
+use crate::control::scaling::{Scaler, Scaling};
 use crate::runtime::Time;
 
 /// A mean older than this many of itself is no evidence about the downstream any more.
@@ -16,45 +18,65 @@ const STALE_MIN: Duration = Duration::from_millis(20);
 /// The permits of one stage on one shard.
 #[derive(Debug)]
 pub(crate) struct Permits {
-    max: usize,
+    scaler: Scaler,
     out: usize,
     last_batch: usize,
     run: RunMean,
 }
 
 impl Permits {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { max, out: 0, last_batch: 0, run: RunMean::default() }
+    pub(crate) fn new(scaling: &Scaling) -> Self {
+        Self { scaler: Scaler::new(scaling), out: 0, last_batch: 0, run: RunMean::default() }
     }
 
     /// Whether a batch may be formed now from a queue of `depth` items.
     pub(crate) fn may_open(&self, depth: usize, oldest_wait: Duration, full: bool) -> bool {
-        if self.out == 0 || self.out >= self.max || full {
-            return self.out < self.max;
+        let max = self.max();
+        if self.out == 0 || self.out >= max || full {
+            return self.out < max;
         }
         depth * 2 >= self.last_batch || oldest_wait >= self.fair_wait()
     }
 
     /// When the wait of the oldest item alone earns a further permit; `None` while none is free.
     pub(crate) fn opens_at(&self, oldest_admitted: Time) -> Option<Time> {
-        (self.out < self.max).then(|| oldest_admitted.after(self.fair_wait()))
+        (self.out < self.max()).then(|| oldest_admitted.after(self.fair_wait()))
     }
 
     /// How long a permit takes to come back on average, with all of them out.
     fn fair_wait(&self) -> Duration {
-        self.run.mean / u32::try_from(self.max).unwrap_or(u32::MAX)
+        self.run.mean / u32::try_from(self.max()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn open(&mut self, n_items: usize) {
-        debug_assert!(self.out < self.max, "{} permits out of {}", self.out, self.max);
+        debug_assert!(self.out < self.max(), "{} permits out of {}", self.out, self.max());
         self.out += 1;
         self.last_batch = n_items;
     }
 
-    pub(crate) fn give_back(&mut self, now: Time, run: Duration) {
+    pub(crate) fn give_back(&mut self) {
         debug_assert!(self.out > 0, "a permit comes back once");
         self.out -= 1;
+    }
+
+    /// An attempt at a batch of `n_items` has taken `run`.
+    pub(crate) fn ran(&mut self, now: Time, n_items: usize, run: Duration) {
+        self.scaler.on_batch(now, n_items, run);
         self.run.record(now, run);
+    }
+
+    /// Lets the rule for their number see a queue of `depth` items.
+    pub(crate) fn observe(&mut self, now: Time, depth: usize) {
+        self.scaler.observe(now, depth, self.out);
+    }
+
+    /// When the rule wants to see again, even if nothing happens.
+    pub(crate) fn next_sample(&self) -> Time {
+        self.scaler.next_sample().unwrap_or(Time::NEVER)
+    }
+
+    pub(crate) fn readings(&self, out: &mut Vec<Reading>) {
+        self.scaler.readings(out);
     }
 
     pub(crate) fn out(&self) -> usize {
@@ -62,7 +84,7 @@ impl Permits {
     }
 
     pub(crate) fn max(&self) -> usize {
-        self.max
+        self.scaler.permits()
     }
 
     /// What a batch is expected to take; zero when nothing recent is known, so that a downstream
@@ -91,13 +113,15 @@ impl RunMean {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::scaling::ScalingRule;
 
     const MS: Duration = Duration::from_millis(1);
 
     fn busy(max: usize, batches: &[usize]) -> Permits {
-        let mut permits = Permits::new(max);
+        let mut permits = Permits::new(&Scaling { min: 1, max, rule: ScalingRule::Fixed });
         permits.open(1);
-        permits.give_back(Time::from_nanos(1_000_000), MS * 4);
+        permits.ran(Time::from_nanos(1_000_000), 1, MS * 4);
+        permits.give_back();
         for n_items in batches {
             permits.open(*n_items);
         }

@@ -1,8 +1,17 @@
-//! The FIFO in front of a stage, one lane per class, with removal from the middle.
+//! The queue in front of a stage: one lane per class, in it one line per priority, first in first
+//! out, with removal from the middle.
 //!
-//! Items stand in a slot map and are linked per class, so that a cancelled or expired item leaves
+//! ```text
+//!   lane (class a) ─┬─ line (priority 9)  ▢ ▢
+//!                   └─ line (priority 0)  ▢ ▢ ▢ ▢      a batch takes from both, by their weights
+//!   lane (class b) ─── line (priority 0)  ▢
+//! ```
+//!
+//! Items stand in a slot map and are linked per line, so that a cancelled or expired item leaves
 //! at once and in constant time. Classes are found by hash first; whether two of equal hash are
 //! equal is asked by the caller, outside of any borrow.
+//!
+//! Lanes, and the lines of a lane, get their turns by their weights ([`Shares`]), item by item.
 
 use std::rc::Rc;
 
@@ -11,41 +20,12 @@ use slotmap::{SlotMap, new_key_type};
 
 use super::Stage;
 use super::slots::SlotKey;
+use super::waiters::Waiters;
+use crate::control::share::Shares;
 use crate::runtime::Time;
+use crate::runtime::priority::Priority;
 
 new_key_type! { pub(super) struct ItemKey; }
-
-/// Who awaits an item. Almost always one; more only when dedup has joined them.
-#[derive(Debug, Default)]
-pub(super) struct Waiters {
-    pub(super) first: Option<SlotKey>,
-    pub(super) more: Vec<SlotKey>,
-}
-
-impl Waiters {
-    pub(super) fn one(slot: SlotKey) -> Self {
-        Self { first: Some(slot), more: Vec::new() }
-    }
-
-    pub(super) fn add(&mut self, slot: SlotKey) {
-        if self.first.is_none() {
-            self.first = Some(slot);
-        } else {
-            // Bounded by live calls: each is in one list.
-            self.more.push(slot);
-        }
-    }
-
-    /// Takes one out; tells whether nobody is left.
-    pub(super) fn remove(&mut self, slot: SlotKey) -> bool {
-        if self.first == Some(slot) {
-            self.first = self.more.pop();
-        } else if let Some(idx) = self.more.iter().position(|other| *other == slot) {
-            self.more.swap_remove(idx);
-        }
-        self.first.is_none()
-    }
-}
 
 /// One item that waits.
 pub(super) struct Queued<S: Stage> {
@@ -61,6 +41,7 @@ pub(super) struct Queued<S: Stage> {
     pub(super) hash: Option<u64>,
     /// Its key, likewise; taken out while user code compares it.
     pub(super) key: Option<S::Key>,
+    priority: Priority,
     class: u32,
     prev: Option<ItemKey>,
     next: Option<ItemKey>,
@@ -76,15 +57,29 @@ pub(super) struct NewItem<S: Stage> {
     pub(super) pass: u64,
     pub(super) hash: Option<u64>,
     pub(super) key: Option<S::Key>,
+    pub(super) priority: Priority,
+}
+
+/// The items of one class and priority.
+#[derive(Debug)]
+struct Line {
+    priority: Priority,
+    head: Option<ItemKey>,
+    tail: Option<ItemKey>,
 }
 
 struct ClassLane<S: Stage> {
     class: Option<Rc<S::Class>>,
     hash: u64,
-    head: Option<ItemKey>,
-    tail: Option<ItemKey>,
+    /// In order of their first item; never emptied while the lane is open. At most one for each
+    /// priority.
+    lines: Vec<Line>,
     n_items: usize,
     weight: u64,
+    /// How often it gets its turn, relative to others.
+    share: u32,
+    /// The turns of its lines.
+    turns: Shares,
 }
 
 /// What a window wants to know of one class.
@@ -95,6 +90,13 @@ pub(super) struct ClassView {
     pub(super) weight: u64,
     pub(super) oldest_admitted: Time,
     pub(super) oldest_pass: u64,
+}
+
+/// Which of a line's items is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Oldest,
+    Newest,
 }
 
 /// Whether an item that was taken out was the last of its class.
@@ -116,19 +118,25 @@ pub(super) struct Queue<S: Stage> {
     free: Vec<u32>,
     /// Lanes that hold items, in the order in which they get their turn.
     active: Vec<u32>,
+    /// The turns of the lanes.
+    turns: Shares,
+    /// Of each priority's line.
+    weights: [u32; Priority::COUNT],
 }
 
 impl<S: Stage> Queue<S> {
     /// Whether all items are of one class, whatever it is.
     pub(super) const ONE_CLASS: bool = std::mem::size_of::<S::Class>() == 0;
 
-    pub(super) fn new() -> Self {
+    pub(super) fn new(weights: [u32; Priority::COUNT]) -> Self {
         Self {
             items: SlotMap::with_key(),
             lanes: Vec::new(),
             by_hash: HashTable::new(),
             free: Vec::new(),
             active: Vec::new(),
+            turns: Shares::default(),
+            weights,
         }
     }
 
@@ -156,12 +164,21 @@ impl<S: Stage> Queue<S> {
             .collect()
     }
 
-    /// The lane of a class that nobody has asked for yet.
-    pub(super) fn open_lane(&mut self, class: Rc<S::Class>, hash: u64) -> u32 {
-        let lane =
-            ClassLane { class: Some(class), hash, head: None, tail: None, n_items: 0, weight: 0 };
+    /// The lane of a class that nobody has asked for yet, which gets `share` turns where one of
+    /// share 1 gets one.
+    pub(super) fn open_lane(&mut self, class: Rc<S::Class>, hash: u64, share: u32) -> u32 {
+        let lane = ClassLane {
+            class: Some(class),
+            hash,
+            lines: Vec::new(),
+            n_items: 0,
+            weight: 0,
+            share,
+            turns: Shares::default(),
+        };
         let idx = if let Some(idx) = self.free.pop() {
             self.lanes[idx as usize] = lane;
+            self.turns.forget(idx as usize);
             idx
         } else {
             self.lanes.push(lane);
@@ -179,12 +196,13 @@ impl<S: Stage> Queue<S> {
 
     pub(super) fn push(&mut self, lane: u32, new: NewItem<S>) -> ItemKey {
         let row = &mut self.lanes[lane as usize];
-        let tail = row.tail;
         row.n_items += 1;
         row.weight = row.weight.saturating_add(new.weight);
         if row.n_items == 1 {
             self.active.push(lane);
         }
+        let (line, _) = row.line(new.priority);
+        let tail = line.tail;
         let key = self.items.insert(Queued {
             item: new.item,
             waiters: Waiters::one(new.slot),
@@ -194,38 +212,50 @@ impl<S: Stage> Queue<S> {
             pass: new.pass,
             hash: new.hash,
             key: new.key,
+            priority: new.priority,
             class: lane,
             prev: tail,
             next: None,
         });
         match tail {
             Some(tail) => self.items[tail].next = Some(key),
-            None => row.head = Some(key),
+            None => line.head = Some(key),
         }
-        row.tail = Some(key);
+        line.tail = Some(key);
         key
     }
 
     /// Takes an item out, wherever it stands; drop what comes back outside of the borrow.
     pub(super) fn remove(&mut self, key: ItemKey) -> Option<Removed<S>> {
         let queued = self.items.remove(key)?;
-        let row = &mut self.lanes[queued.class as usize];
+        let lane = queued.class;
+        let row = &mut self.lanes[lane as usize];
+        let (line, _) = row.line(queued.priority);
         match queued.prev {
             Some(prev) => self.items[prev].next = queued.next,
-            None => row.head = queued.next,
+            None => line.head = queued.next,
         }
         match queued.next {
             Some(next) => self.items[next].prev = queued.prev,
-            None => row.tail = queued.prev,
+            None => line.tail = queued.prev,
         }
         row.n_items -= 1;
         row.weight = row.weight.saturating_sub(queued.weight);
         if row.n_items > 0 {
             return Some((queued, Last::NotYet));
         }
-        self.active.retain(|other| *other != queued.class);
-        let lane = queued.class;
+        self.active.retain(|other| *other != lane);
         Some((queued, Last::OfItsLane(lane)))
+    }
+
+    /// Takes out an item whose turn has come: its line and its lane have had theirs.
+    pub(super) fn serve(&mut self, key: ItemKey) -> Option<Removed<S>> {
+        let (class, priority) = self.items.get(key).map(|item| (item.class, item.priority))?;
+        let row = &mut self.lanes[class as usize];
+        self.turns.charge(class as usize, row.share, 1);
+        let (_, line) = row.line(priority);
+        row.turns.charge(line, self.weights[priority.idx()], 1);
+        self.remove(key)
     }
 
     /// Closes the lane of a class that has no items left, and gives the class to be dropped
@@ -243,9 +273,17 @@ impl<S: Stage> Queue<S> {
         Some(class)
     }
 
-    /// The oldest item of a lane and its weight.
-    pub(super) fn head(&self, lane: u32) -> Option<(ItemKey, u64)> {
-        let key = self.lanes[lane as usize].head?;
+    /// The item of a lane whose turn it is, and its weight.
+    pub(super) fn next(&self, lane: u32, end: End) -> Option<(ItemKey, u64)> {
+        let row = &self.lanes[lane as usize];
+        let waiting = row.lines.iter().enumerate().filter(|(_, line)| line.head.is_some());
+        let weighed = waiting.map(|(idx, line)| (idx, self.weights[line.priority.idx()]));
+        let (idx, _) = row.turns.peek(weighed)?;
+        let line = &row.lines[idx];
+        let key = match end {
+            End::Oldest => line.head,
+            End::Newest => line.tail,
+        }?;
         Some((key, self.items[key].weight))
     }
 
@@ -266,7 +304,8 @@ impl<S: Stage> Queue<S> {
     /// What a window wants to know of one class, if it holds items.
     pub(super) fn view(&self, lane: u32) -> Option<ClassView> {
         let row = &self.lanes[lane as usize];
-        let oldest = &self.items[row.head?];
+        let heads = row.lines.iter().filter_map(|line| line.head);
+        let oldest = heads.map(|key| &self.items[key]).min_by_key(|item| item.admitted)?;
         Some(ClassView {
             lane,
             n_items: row.n_items,
@@ -276,10 +315,28 @@ impl<S: Stage> Queue<S> {
         })
     }
 
-    /// Lets the next round begin with another class, so that permits go round.
-    pub(super) fn rotate(&mut self) {
+    /// When the oldest item of all came.
+    pub(super) fn oldest_admitted(&self) -> Option<Time> {
+        self.active.iter().filter_map(|lane| Some(self.view(*lane)?.oldest_admitted)).min()
+    }
+
+    /// Puts the classes into the order of their turns.
+    pub(super) fn begin_round(&mut self) {
         if self.active.len() > 1 {
-            self.active.rotate_left(1);
+            let turns = &self.turns;
+            self.active.sort_by(|a, b| turns.pass(*a as usize).total_cmp(&turns.pass(*b as usize)));
         }
+    }
+}
+
+impl<S: Stage> ClassLane<S> {
+    /// The line of a priority, and its place among the lines.
+    fn line(&mut self, priority: Priority) -> (&mut Line, usize) {
+        let idx = self.lines.iter().position(|line| line.priority == priority);
+        let idx = idx.unwrap_or_else(|| {
+            self.lines.push(Line { priority, head: None, tail: None });
+            self.lines.len() - 1
+        });
+        (&mut self.lines[idx], idx)
     }
 }

@@ -12,6 +12,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use slotmap::{Key, KeyData};
@@ -19,10 +20,11 @@ use slotmap::{Key, KeyData};
 use super::admit::{Admission, Admitted, Room};
 use super::slots::{Reply, Slot, SlotKey, StageCore, Standing, Waiter};
 use super::{Placement, Stage};
-use crate::error::{CallError, Outcome};
+use crate::error::{CallError, Outcome, Shed, ShedReason};
 use crate::runtime::guard::contain;
 use crate::runtime::half::Half;
 use crate::runtime::lane::Envelope;
+use crate::runtime::priority::Priority;
 use crate::runtime::shared::buffers::{Buffer, Buffers};
 use crate::runtime::{ShardId, Time};
 
@@ -32,6 +34,7 @@ pub(crate) struct RemoteCall<S: Stage> {
     item: S::Item,
     deadline: Time,
     joins: bool,
+    priority: Priority,
 }
 
 /// One outcome on its way back.
@@ -97,8 +100,9 @@ struct Lane<S: Stage> {
     stale: usize,
     replies: Vec<RemoteReply<S>>,
     cancels: Vec<u64>,
-    /// The owner's queue was full when it last replied.
-    pressed: bool,
+    /// How many items of this shard the owner would have with it, as it last said; none or fewer
+    /// than are there: further ones are shed before they leave.
+    level: usize,
     /// Items that are with the owner.
     away: usize,
 }
@@ -110,7 +114,7 @@ impl<S: Stage> Default for Lane<S> {
             stale: 0,
             replies: Vec::new(),
             cancels: Vec::new(),
-            pressed: false,
+            level: usize::MAX,
             away: 0,
         }
     }
@@ -147,9 +151,11 @@ impl<S: Stage> Crossing<S> {
         }
         let lanes = self.lanes.borrow();
         let lane = &lanes[owner.index()];
-        // With nothing away no reply could lift the pressure: one call goes to ask.
-        let shed = lane.pressed && lane.away > 0;
-        shed.then_some(CallError::Shed { depth: lane.away })
+        let held = lane.away + lane.calls.len() - lane.stale;
+        // With nothing away no reply could lift the level: one call goes to ask.
+        let shed = held > 0 && held >= lane.level;
+        let reason = ShedReason::Owner { outstanding: held };
+        shed.then_some(CallError::Shed(Shed { reason, retry_after: Duration::ZERO }))
     }
 
     pub(super) fn reply(&self, origin: ShardId, token: u64, reply: Reply<S>) {
@@ -192,13 +198,14 @@ impl<S: Stage> StageCore<S> {
         admission: Admission<S>,
         room: Room,
     ) -> Admitted<S> {
-        let Admission { item, waiter, deadline, joins } = admission;
+        let Admission { item, waiter, deadline, joins, priority } = admission;
         if let Room::Full { depth } = room {
             contain(|| drop(item));
-            return Err(CallError::Shed { depth });
+            return Err(self.shed(ShedReason::QueueFull { depth }));
         }
-        let slot = self.new_slot(waiter, Standing::Outgoing(owner), deadline);
-        let call = RemoteCall { token: slot.data().as_ffi(), item, deadline, joins };
+        let slot = self.new_slot(waiter, Standing::Outgoing(owner), deadline, priority);
+        let token = slot.data().as_ffi();
+        let call = RemoteCall { token, item, deadline, joins, priority };
         self.crossing.lanes.borrow_mut()[owner.index()].calls.push(call);
         self.crossing.outgoing.set(self.crossing.outgoing.get() + 1);
         Ok(slot)
@@ -282,9 +289,24 @@ impl<S: Stage> StageCore<S> {
         }
         let mut buffer = ship.pools().replies.take();
         std::mem::swap(replies, buffer.contents());
-        let pressed = self.queue.borrow().len() >= self.options.queue_max;
+        let level = self.level();
         let replies = (ship.replies)(buffer);
-        Some(Envelope::Replies { rank: self.rank, n_items, replies, pressed })
+        Some(Envelope::Replies { rank: self.rank, n_items, replies, level })
+    }
+
+    /// How many items each other shard may have here: nothing while the queue is full, else its
+    /// part of what the conditioner lets be in flight.
+    fn level(&self) -> usize {
+        if self.queue.borrow().len() >= self.options.queue_max {
+            return 0;
+        }
+        let in_flight_max = self.controls.borrow().in_flight_max();
+        let Some(in_flight_max) = in_flight_max else { return usize::MAX };
+        let share = in_flight_max / self.core.n_shards() as f64;
+        // A cast saturates; nobody is told less than one.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        let share = share.ceil() as usize;
+        share.max(1)
     }
 
     pub(super) fn pack_cancels(&self, owner: ShardId) -> Option<Envelope> {
@@ -296,7 +318,7 @@ impl<S: Stage> StageCore<S> {
     pub(super) fn unpack_calls(&self, origin: ShardId, calls: Box<dyn Any + Send>) {
         let calls = calls.downcast::<Buffer<RemoteCall<S>>>();
         let mut calls = calls.expect("the rank names the stage");
-        for RemoteCall { token, item, deadline, joins } in calls.contents().drain(..) {
+        for RemoteCall { token, item, deadline, joins, priority } in calls.contents().drain(..) {
             if self.closed.get() {
                 self.refuse_guest(origin, token, CallError::Closed(Outcome::NotSent));
                 contain(|| drop(item));
@@ -306,7 +328,9 @@ impl<S: Stage> StageCore<S> {
             let mut slot = None;
             let sound = contain(|| {
                 // Its origin has a credit for it: there is room whatever the queue holds.
-                slot = self.enqueue(Admission { item, waiter, deadline, joins }, Room::Left).ok();
+                let admission = Admission { item, waiter, deadline, joins, priority };
+                self.controls.borrow_mut().took_in(self.core.now(), priority);
+                slot = self.enqueue(admission, Room::Left).ok();
             });
             match slot {
                 Some(slot) if sound => {
@@ -329,7 +353,7 @@ impl<S: Stage> StageCore<S> {
         &self,
         owner: ShardId,
         replies: Box<dyn Any + Send>,
-        pressed: bool,
+        level: usize,
     ) {
         let replies = replies.downcast::<Buffer<RemoteReply<S>>>();
         let mut replies = replies.expect("the rank names the stage");
@@ -338,7 +362,7 @@ impl<S: Stage> StageCore<S> {
             let mut lanes = self.crossing.lanes.borrow_mut();
             let lane = &mut lanes[owner.index()];
             lane.away = lane.away.saturating_sub(replies.len());
-            lane.pressed = pressed;
+            lane.level = level;
         }
         for RemoteReply { token, reply } in replies.drain(..) {
             self.settle(SlotKey::from(KeyData::from_ffi(token)), reply);

@@ -19,18 +19,23 @@ use std::time::Duration;
 use slotmap::{Key, SlotMap, new_key_type};
 
 use super::batch::Flight;
+use super::controls::Controls;
 use super::dispatch::FlightKey;
 use super::index::{Index, Place};
 use super::permits::Permits;
 use super::queue::{ItemKey, Last, Queue};
 use super::remote::{Crossing, Ship};
+use super::waiters::Waiters;
 use super::{Stage, StageOptions};
+use crate::control::rate::Leased;
 use crate::error::{CallError, Outcome};
 use crate::limits::{NEAR, SWEEP_EVERY};
 use crate::metrics::StageMetrics;
 use crate::runtime::core::{Core, Due};
 use crate::runtime::guard::contain;
 use crate::runtime::half::Plant;
+use crate::runtime::priority::Priority;
+use crate::runtime::shared::tokens::Tokens;
 use crate::runtime::wheel::TimerId;
 use crate::runtime::{ShardId, Time};
 
@@ -63,6 +68,10 @@ pub(super) struct Slot<S: Stage> {
     pub(super) waiter: Waiter,
     pub(super) standing: Standing,
     deadline: Time,
+    admitted: Time,
+    priority: Priority,
+    /// Whether the conditioner awaits what becomes of it.
+    conditioned: bool,
     pub(super) timer: Option<TimerId>,
     pub(super) reply: Option<Reply<S>>,
 }
@@ -81,6 +90,9 @@ pub(crate) struct StageCore<S: Stage> {
     pub(super) index: RefCell<Index>,
     pub(super) flights: RefCell<SlotMap<FlightKey, Rc<Flight<S>>>>,
     pub(super) permits: RefCell<Permits>,
+    pub(super) controls: RefCell<Controls>,
+    /// Whether calls are asked about before they are let in.
+    pub(super) guarded: bool,
     pub(super) crossing: Crossing<S>,
     pub(super) metrics: StageMetrics,
     pub(super) closed: Cell<bool>,
@@ -105,18 +117,24 @@ impl<S: Stage> StageCore<S> {
         instance: S,
         options: StageOptions,
         ship: Option<Ship<S>>,
+        tokens: Option<Tokens>,
     ) -> Rc<Self> {
         let (n_shards, seed) = (core.n_shards(), core.hash_seed());
+        let counts = options.rate.as_ref().map(|rate| rate.counts);
+        let downstream = counts.zip(tokens.map(Leased::new));
+        let controls = Controls::new(&options, S::DEGRADE_LEVELS, downstream);
         Rc::new(Self {
             core,
             name: names[usize::from(rank)],
             rank,
             names,
             instance: Rc::new(instance),
-            permits: RefCell::new(Permits::new(options.permits)),
-            options,
+            permits: RefCell::new(Permits::new(&options.scaling())),
+            guarded: controls.guard_the_way_in(),
+            controls: RefCell::new(controls),
             slots: RefCell::new(SlotMap::with_key()),
-            queue: RefCell::new(Queue::new()),
+            queue: RefCell::new(Queue::new(options.weights)),
+            options,
             index: RefCell::default(),
             flights: RefCell::new(SlotMap::with_key()),
             crossing: Crossing::new(n_shards, ship),
@@ -128,15 +146,33 @@ impl<S: Stage> StageCore<S> {
         })
     }
 
-    pub(super) fn new_slot(&self, waiter: Waiter, standing: Standing, deadline: Time) -> SlotKey {
+    pub(super) fn new_slot(
+        &self,
+        waiter: Waiter,
+        standing: Standing,
+        deadline: Time,
+        priority: Priority,
+    ) -> SlotKey {
         match waiter {
             Waiter::Local(_) => self.metrics.admitted.add(1),
             Waiter::Remote { .. } => self.metrics.received.add(1),
         }
         // Bounded by the live calls here, by credits for other shards' calls.
-        let slot = Slot { waiter, standing, deadline, timer: None, reply: None };
-        let key = self.slots.borrow_mut().insert(slot);
         let now = self.core.now();
+        // What waits to leave is the owner's to condition.
+        let is_here = matches!(standing, Standing::Here(_));
+        let (admitted, conditioned) = (now, self.guarded && is_here);
+        let slot = Slot {
+            waiter,
+            standing,
+            deadline,
+            admitted,
+            priority,
+            conditioned,
+            timer: None,
+            reply: None,
+        };
+        let key = self.slots.borrow_mut().insert(slot);
         if deadline <= now.after(NEAR) {
             // Bounded by the calls of one turn.
             self.near.borrow_mut().push(key);
@@ -188,6 +224,9 @@ impl<S: Stage> StageCore<S> {
             return;
         };
         let timer = slot.timer.take();
+        if std::mem::take(&mut slot.conditioned) {
+            self.tell_conditioner(slot.admitted, slot.priority, &reply);
+        }
         self.metrics.count_reply(&reply);
         let waker = match &mut slot.waiter {
             Waiter::Local(waker) => {
@@ -213,6 +252,26 @@ impl<S: Stage> StageCore<S> {
         }
     }
 
+    /// Tells the conditioner what became of a call that was let in. One that was refused after all
+    /// says nothing of how long an answer takes.
+    fn tell_conditioner(&self, admitted: Time, priority: Priority, reply: &Reply<S>) {
+        let now = self.core.now();
+        let mut controls = self.controls.borrow_mut();
+        match reply {
+            Err(CallError::Shed(_) | CallError::Closed(_) | CallError::PeerGone(_)) => {
+                controls.withdrawn(priority);
+            }
+            _ => controls.answered(now, priority, now.since(admitted)),
+        }
+    }
+
+    /// Whether somebody still awaits one of these.
+    pub(super) fn is_awaited(&self, waiters: &Waiters) -> bool {
+        let slots = self.slots.borrow();
+        let waits = |slot: &SlotKey| slots.get(*slot).is_some_and(|slot| slot.reply.is_none());
+        waiters.first.iter().chain(&waiters.more).any(waits)
+    }
+
     /// The deadline of a call has come: it leaves the queue at its time and is never sent.
     pub(super) fn expire(&self, key: SlotKey) {
         let outcome = self.withdraw(key);
@@ -234,6 +293,9 @@ impl<S: Stage> StageCore<S> {
         }
         if slot.reply.is_none() {
             self.metrics.cancelled.add(1);
+            if slot.conditioned {
+                self.controls.borrow_mut().withdrawn(slot.priority);
+            }
             if let Standing::Away(owner) = slot.standing {
                 self.crossing.cancel(owner, key.data().as_ffi());
             }

@@ -142,11 +142,10 @@ impl Tasks {
         self.tell_draining();
     }
 
-    /// Opens a record, or tells why the request is refused.
+    /// Opens a record for a request that stands where `heir` says, or tells why it is refused.
     pub(super) fn begin(
         &self,
-        deadline: Time,
-        floor: u16,
+        heir: Context,
         site: Site,
         origin: Origin,
     ) -> Result<(RequestKey, Context), RequestError> {
@@ -169,7 +168,8 @@ impl Tasks {
         bump(&self.counters.started);
         let started = self.core.now();
         let mut records = self.records.borrow_mut();
-        let mut context = Context { deadline, floor, ..Context::NONE };
+        let mut context = heir;
+        let deadline = heir.deadline;
         let key = records.insert_with_key(|key| {
             let request = key.data().as_ffi();
             let timer = (deadline != Time::NEVER).then(|| {

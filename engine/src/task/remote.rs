@@ -65,7 +65,7 @@ where
 {
     let tasks = Tasks::current();
     assert!(shard.index() < tasks.core.n_shards(), "no shard {shard}");
-    let core::Context { deadline, floor, .. } = tasks.core.context();
+    let heir = tasks.core.context().heir();
     let refused = if !tasks.core.half().is_alive(shard) {
         Some(RequestError::PeerGone)
     } else if tasks.remote.awaited.borrow().len() >= tasks.core.limits().requests_max {
@@ -79,7 +79,7 @@ where
     let slot = Slot { to: shard, waker: None, reply: None };
     let key = tasks.remote.awaited.borrow_mut().insert(slot);
     let (origin, site) = (tasks.core.id(), Location::caller());
-    let start = Box::new(move |token| serve(origin, token, deadline, floor, site, start));
+    let start = Box::new(move |token| serve(origin, token, heir, site, start));
     tasks.core.outbox().post(shard, Envelope::Request { token: key.data().as_ffi(), start });
     Remote { tasks, key: Some(key), refused: None, value: PhantomData }
 }
@@ -88,8 +88,7 @@ where
 fn serve<S, F, T>(
     origin: ShardId,
     token: u64,
-    deadline: crate::runtime::Time,
-    floor: u16,
+    heir: core::Context,
     site: &'static Location<'static>,
     start: S,
 ) where
@@ -99,8 +98,7 @@ fn serve<S, F, T>(
     S: 'static,
 {
     let tasks = Tasks::current();
-    let request =
-        spawn_at(&tasks, deadline, floor, site, Origin::Peer, async move { start().await });
+    let request = spawn_at(&tasks, heir, site, Origin::Peer, async move { start().await });
     if let Some(id) = request.id() {
         tasks.remote.serving.borrow_mut().insert((origin, token), id);
     }

@@ -12,7 +12,9 @@ use slotmap::Key;
 use super::records::{Origin, RequestKey, Tasks};
 use crate::error::RequestError;
 use crate::runtime::Time;
+use crate::runtime::core::Context as Here;
 use crate::runtime::guard::{Contained, Guarded, Panicked};
+use crate::runtime::priority::Priority;
 use crate::runtime::ready::Task;
 
 /// What a request starts with.
@@ -22,13 +24,22 @@ pub struct RequestOptions {
     /// Time it may take, from now; `None` for a request without a deadline, whose calls still
     /// have their stage's `call_max`.
     pub within: Option<Duration>,
+    /// How important it is among others; its calls are, too. Default: that of whoever begins it,
+    /// the lowest outside of any request.
+    pub priority: Option<Priority>,
 }
 
 impl RequestOptions {
     /// A request that should have replied `within` this time.
     #[must_use]
     pub fn within(within: Duration) -> Self {
-        Self { within: Some(within) }
+        Self { within: Some(within), ..Self::default() }
+    }
+
+    /// The same with a priority.
+    #[must_use]
+    pub fn priority(self, priority: Priority) -> Self {
+        Self { priority: Some(priority), ..self }
     }
 }
 
@@ -105,15 +116,15 @@ where
     let tasks = Tasks::current();
     let deadline = options.within.map_or(Time::NEVER, |within| tasks.core.now().after(within));
     // What a batch function spawns stands where the batch function does among the stages.
-    let floor = tasks.core.context().floor;
-    spawn_at(&tasks, deadline, floor, site, Origin::Here, future)
+    let here = tasks.core.context();
+    let priority = options.priority.unwrap_or(here.priority);
+    spawn_at(&tasks, Here { deadline, priority, ..here.heir() }, site, Origin::Here, future)
 }
 
-/// Starts a request with a deadline fixed elsewhere.
+/// Starts a request that stands where `heir` says.
 pub(super) fn spawn_at<F>(
     tasks: &Rc<Tasks>,
-    deadline: Time,
-    floor: u16,
+    heir: Here,
     site: &'static Location<'static>,
     origin: Origin,
     future: F,
@@ -122,7 +133,7 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let state = match tasks.begin(deadline, floor, site, origin) {
+    let state = match tasks.begin(heir, site, origin) {
         Err(error) => {
             crate::runtime::guard::contain(|| drop(future));
             State::Refused(error)

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use forebay::{CallError, Dedup, Limits, Placement, RequestError, ShardId, on_shard};
+use forebay::{
+    CallError, Dedup, Limits, Placement, RequestError, ShardId, Shed, ShedReason, on_shard,
+};
 
 use crate::ring::{
     Gate, Notes, Ring, all, double, eventually, one_stage, policy, scripted, shards, spawn,
@@ -139,7 +141,12 @@ fn the_origin_sheds_when_its_own_queue_for_the_owner_is_full() {
         let (calls, noted) = (probe.clone(), replies.clone());
         let _noted_there = ring.submit(0, move || async move {
             let reply = calls.call(key).await;
-            noted.add(reply.map_err(|error| matches!(error, CallError::Shed { depth: 4 })));
+            noted.add(reply.map_err(|error| {
+                matches!(
+                    error,
+                    CallError::Shed(Shed { reason: ShedReason::QueueFull { depth: 4 }, .. })
+                )
+            }));
         });
     }
     // Four may wait, and one more may have left before the rest came: it had the one credit.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use forebay::{CallError, Dedup, Limits, Outcome, RequestError, RequestOptions, SubmitError};
+use forebay::{
+    CallError, Dedup, Limits, Outcome, RequestError, RequestOptions, Shed, ShedReason, SubmitError,
+};
 
 use crate::ring::{
     Gate, Notes, PATIENCE, Ring, all, double, eventually, one_stage, policy, scripted, shards,
@@ -130,7 +132,10 @@ fn a_call_that_finds_the_queue_full_is_shed() {
         replies
     });
     let [Ok(0), Ok(2), Ok(4), Err(shed), Err(_)] = &replies[..] else { panic!("{replies:?}") };
-    assert!(matches!(shed, CallError::Shed { depth: 2 }), "{shed:?}");
+    assert!(
+        matches!(shed, CallError::Shed(Shed { reason: ShedReason::QueueFull { depth: 2 }, .. })),
+        "{shed:?}"
+    );
     assert_eq!(shed.outcome(), Outcome::NotSent);
     assert_eq!(ring.stop()[0].stages[0].shed, 2);
 }
@@ -157,8 +162,14 @@ fn a_call_that_shares_a_queued_item_takes_no_room_and_is_not_shed() {
         replies
     });
     let [Ok(0), Ok(2), Ok(2), Err(other), Err(fresh)] = &replies[..] else { panic!("{replies:?}") };
-    assert!(matches!(other, CallError::Shed { depth: 1 }), "{other:?}");
-    assert!(matches!(fresh, CallError::Shed { depth: 1 }), "{fresh:?}");
+    assert!(
+        matches!(other, CallError::Shed(Shed { reason: ShedReason::QueueFull { depth: 1 }, .. })),
+        "{other:?}"
+    );
+    assert!(
+        matches!(fresh, CallError::Shed(Shed { reason: ShedReason::QueueFull { depth: 1 }, .. })),
+        "{fresh:?}"
+    );
     ring.stop();
 }
 

@@ -49,7 +49,7 @@ impl From<CallError<StoreError>> for Fault {
             CallError::Batch(_) => Self::Failed("batch"),
             CallError::Missing => Self::Failed("missing"),
             CallError::Expired(_) => Self::TimedOut,
-            CallError::Shed { .. } => Self::Shed,
+            CallError::Shed(_) => Self::Shed,
             CallError::Panicked => Self::Failed("panicked"),
             CallError::PeerGone(_) => Self::Failed("peer_gone"),
             CallError::Cycle { .. } => Self::Failed("cycle"),

@@ -13,6 +13,8 @@ pub(crate) mod bridges;
 pub(crate) mod buffers;
 pub(crate) mod flag;
 pub(crate) mod published;
+#[allow(dead_code, reason = "stages take the controllers up one by one")]
+pub(crate) mod tokens;
 mod gathering;
 
 use std::fmt;
@@ -47,6 +49,9 @@ pub(crate) enum Control {
     List(oneshot::Sender<Vec<RequestInfo>>),
     /// Cancel one request.
     Cancel(u64),
+    /// Change a controller of a stage; tells whether it has one, `None` where there is no such
+    /// stage.
+    Adjust { stage: String, adjustment: Adjustment, reply: oneshot::Sender<Option<bool>> },
     /// Another shard has ended; the shard looks which.
     PeerGone,
     /// Hand out the log of turns kept so far.
@@ -61,6 +66,16 @@ impl fmt::Debug for Message {
             Self::Control(_) => "Control",
         })
     }
+}
+
+/// A change of a stage's controllers while it runs; see [`Handle::adjust`](crate::Handle::adjust).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Adjustment {
+    /// The conditioner's target.
+    Target(Duration),
+    /// How often the downstream is called per second, all shards together.
+    RatePerS(u64),
 }
 
 /// One live request, as listed for another thread.

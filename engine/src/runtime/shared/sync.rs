@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Waits until `waits` no longer holds or the time is up; the caller looks which.

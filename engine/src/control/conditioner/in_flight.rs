@@ -1,0 +1,186 @@
+//! The default preset: an adaptive bound on how many are in flight.
+//!
+//! By Little's law, calls in flight over throughput is the time each takes; so a bound on the first
+//! is a bound on the last, whatever the stage's capacity is, and nobody has to know it. The bound is
+//! moved by single replies:
+//!
+//! ```text
+//!   SlowStart   in time ▶ +1 (doubles in one round trip)     late ▶ halve, go to Steady
+//!   Steady      in time ▶ +RISE                              late ▶ -RISE x (good ones per late one)
+//! ```
+//!
+//! *Scale-free*: in one round trip as many replies come as the bound is, so each step is a fixed part
+//! of the bound per round trip, at a bound of 3 as at 10,000. A step of 1/bound, as in TCP, would need
+//! 250 s to double a bound of 5,000. *Bias*: up and down balance where one reply in fifty is late.
+//! *Echo*: what was admitted before the bound was halved is no evidence against the new one. *Frozen*:
+//! a reply counts only if the bound was reached while its call was in flight; otherwise it says
+//! nothing about the bound.
+//!
+//! Classes: each more important class that presses halves what the lower ones may use, so that they
+//! are shed first; a class with nothing in flight is let in all the same, one call, so that it makes
+//! some progress. While several classes press, a late reply to one that is not the lowest counts
+//! four times, since the lower ones are there to be shed for it.
+
+use std::time::Duration;
+
+use super::{CLASSES_MAX, Steps, Verdict};
+use crate::control::Reading;
+use crate::runtime::Time;
+
+/// What a reply in time adds in the steady phase: a hundredth of the bound per round trip.
+const RISE: f64 = 0.01;
+
+/// Replies in time that balance one late: 2 % are late where the bound settles.
+const GOOD_PER_LATE: f64 = 49.0;
+
+/// The same for a more important class while lower ones press: 0.5 % are late.
+const GOOD_PER_LATE_IMPORTANT: f64 = 199.0;
+
+/// The weight of a new sample in the smoothed sojourn, as in the round-trip estimate of RFC 6298.
+const SMOOTHING: f64 = 1.0 / 8.0;
+
+/// The weight of a new reply in the late fraction that is shown: some 500 replies back.
+const LATE_SMOOTHING: f64 = 1.0 / 500.0;
+
+#[derive(Debug)]
+pub(super) struct InFlight {
+    target: Duration,
+    steps: Steps,
+    limit: f64,
+    phase: Phase,
+    /// When somebody last took the last place or found none.
+    pressed: Option<Time>,
+    classes: [Class; CLASSES_MAX],
+    sojourn_s: f64,
+    late: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    SlowStart,
+    Steady {
+        /// What was admitted earlier is an echo of the slow start.
+        since: Time,
+        /// The round trip that goes on began then: it ends with the first reply to a later call.
+        round: Time,
+        /// The bound is not cut below this in this round trip.
+        floor: f64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Class {
+    in_flight: usize,
+    /// When it last asked.
+    asked: Option<Time>,
+}
+
+impl InFlight {
+    pub(super) fn new(target: Duration, steps: Steps) -> Self {
+        Self {
+            target,
+            steps,
+            limit: 1.0,
+            phase: Phase::SlowStart,
+            pressed: None,
+            classes: [Class::default(); CLASSES_MAX],
+            sojourn_s: target.as_secs_f64(),
+            late: 0.0,
+        }
+    }
+
+    pub(super) fn limit(&self) -> f64 {
+        self.limit
+    }
+
+    pub(super) fn admit(&mut self, now: Time, class: usize, in_flight: usize) -> Verdict {
+        self.classes[class].asked = Some(now);
+        let bound = self.share(now, class);
+        let used = in_flight as f64;
+        if used + 1.0 >= bound.floor() {
+            self.pressed = Some(now);
+        }
+        // At most one above the bound for each class that would starve.
+        let starves = self.classes[class].in_flight == 0;
+        let has_place = used + 1.0 <= bound;
+        if !has_place && !starves {
+            return Verdict::Reject { retry_after: super::super::seconds(self.sojourn_s) };
+        }
+        self.classes[class].in_flight += 1;
+        self.steps.verdict((used + 1.0) / bound)
+    }
+
+    pub(super) fn took_in(&mut self, now: Time, class: usize) {
+        let class = &mut self.classes[class];
+        class.asked = Some(now);
+        class.in_flight += 1;
+    }
+
+    pub(super) fn answered(&mut self, now: Time, class: usize, sojourn: Duration) {
+        self.withdrawn(class);
+        let is_late = sojourn > self.target;
+        self.sojourn_s += SMOOTHING * (sojourn.as_secs_f64() - self.sojourn_s);
+        self.late += LATE_SMOOTHING * (f64::from(u8::from(is_late)) - self.late);
+        let admitted =
+            Time::from_nanos(now.as_nanos().saturating_sub(crate::runtime::nanos(sojourn)));
+        if self.pressed.is_none_or(|pressed| pressed < admitted) {
+            return;
+        }
+        match (&mut self.phase, is_late) {
+            (Phase::SlowStart, false) => self.limit += 1.0,
+            // SlowStart → Steady
+            (Phase::SlowStart, true) => {
+                self.limit = (self.limit / 2.0).max(1.0);
+                self.phase = Phase::Steady { since: now, round: now, floor: self.limit / 2.0 };
+            }
+            (Phase::Steady { since, .. }, _) if admitted < *since => {}
+            (Phase::Steady { round, floor, .. }, _) => {
+                if admitted >= *round {
+                    (*round, *floor) = (now, self.limit / 2.0);
+                }
+                let floor = floor.max(1.0);
+                let cut = RISE * self.good_per_late(now, class);
+                self.limit =
+                    if is_late { (self.limit - cut).max(floor) } else { self.limit + RISE };
+            }
+        }
+    }
+
+    pub(super) fn withdrawn(&mut self, class: usize) {
+        let class = &mut self.classes[class];
+        debug_assert!(class.in_flight > 0, "what was let in ends once");
+        class.in_flight = class.in_flight.saturating_sub(1);
+    }
+
+    pub(super) fn retarget(&mut self, target: Duration) {
+        self.target = target;
+    }
+
+    pub(super) fn readings(&self, out: &mut Vec<Reading>) {
+        out.push(Reading::new("target_s", self.target.as_secs_f64()));
+        out.push(Reading::new("in_flight_max", self.limit));
+        out.push(Reading::new("late_fraction", self.late));
+        out.push(Reading::new("sojourn_s", self.sojourn_s));
+    }
+
+    /// What a class may use of the limit.
+    fn share(&self, now: Time, class: usize) -> f64 {
+        let above = &self.classes[class + 1..];
+        let n_above = above.iter().filter(|other| self.presses(now, other)).count();
+        (self.limit / f64::powi(2.0, i32::try_from(n_above).unwrap_or(i32::MAX))).max(1.0)
+    }
+
+    /// Whether a class has calls here, or has lately asked.
+    fn presses(&self, now: Time, class: &Class) -> bool {
+        class.in_flight > 0 || class.asked.is_some_and(|asked| now.since(asked) <= self.target)
+    }
+
+    fn good_per_late(&self, now: Time, class: usize) -> f64 {
+        let below = &self.classes[..class];
+        if below.iter().any(|other| self.presses(now, other)) {
+            GOOD_PER_LATE_IMPORTANT
+        } else {
+            GOOD_PER_LATE
+        }
+    }
+}

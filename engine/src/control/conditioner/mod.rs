@@ -1,0 +1,208 @@
+//! The conditioner of a stage: moves its admission limit so that those let in are answered in time.
+//!
+//! Past saturation a queue only makes everybody late: throughput stays, and not one reply is of use.
+//! So a stage is told a target for the time from admission to reply, watches how long its calls take,
+//! and lets in what can be answered within it. How it gets there is the preset. The default needs no
+//! knowledge of the stage's capacity: it bounds how many are in flight, which is a number without a
+//! unit of time, and moves that bound by whether replies are late.
+
+mod in_flight;
+mod rated;
+mod law;
+mod codel;
+
+use std::time::Duration;
+
+use super::admission::Verdict;
+use super::{Reading, count_up};
+use crate::runtime::Time;
+use codel::Codel;
+use in_flight::InFlight;
+use law::Law;
+use rated::Rated;
+
+/// Classes of importance that a conditioner tells apart, as in the published controller. A priority
+/// of 9 or more is the most important class.
+const CLASSES_MAX: usize = 10;
+
+/// How a stage is protected from overload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conditioning {
+    /// The rule. Default [`Preset::InFlight`].
+    pub preset: Preset,
+    /// The time from admission to reply that is still in time. Default 50 ms.
+    pub target: Duration,
+    /// From which part of the limit on replies are degraded, where the stage has levels for it.
+    /// Default 0.7.
+    pub degrade_from: f64,
+    /// How long a queue must not have been empty for its delay to stand ([`Preset::Codel`]).
+    /// Default 100 ms.
+    pub interval: Duration,
+}
+
+impl Default for Conditioning {
+    fn default() -> Self {
+        Self {
+            preset: Preset::InFlight,
+            target: Duration::from_millis(50),
+            degrade_from: 0.7,
+            interval: Duration::from_millis(100),
+        }
+    }
+}
+
+/// The rules of overload control.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Preset {
+    /// Bounds the calls in flight, and moves the bound by whether replies are late.
+    #[default]
+    InFlight,
+    /// The multiclass controller of Welsh and Culler (USITS 2003) with its published constants: an
+    /// admission rate for each class, moved by the 90th percentile.
+    Usits03,
+    /// The direct controller of the Sandstorm release: one rate, up by 0.5/s, halved when late.
+    Direct,
+    /// The PID controller of the Sandstorm release: one rate.
+    Pid,
+    /// Lets everybody in, and drops from the queue what has waited too long while the delay stands.
+    Codel,
+}
+
+/// What a stage holds when somebody asks to be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Calls admitted and not yet answered, queued or not.
+    pub(crate) in_flight: usize,
+    /// Those of them that are queued.
+    pub(crate) queued: usize,
+}
+
+/// What becomes of an item that is taken from the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Keep,
+    /// It has waited too long: it is shed.
+    Drop,
+}
+
+/// The conditioner of one stage on one shard.
+#[derive(Debug)]
+pub(crate) struct Conditioner {
+    rule: Rule,
+}
+
+#[derive(Debug)]
+enum Rule {
+    /// In a box, since it is several times as large as the others.
+    InFlight(Box<InFlight>),
+    Rated(Rated),
+    Codel(Codel),
+}
+
+impl Conditioner {
+    /// A conditioner for a stage whose replies have `degrade_levels` levels below the full one.
+    pub(crate) fn new(options: &Conditioning, degrade_levels: u8) -> Self {
+        let steps = Steps { levels: degrade_levels, from: options.degrade_from };
+        let rated = |law| Rule::Rated(Rated::new(law, options.target, degrade_levels));
+        let rule = match options.preset {
+            Preset::InFlight => Rule::InFlight(Box::new(InFlight::new(options.target, steps))),
+            Preset::Usits03 => rated(Law::Usits03),
+            Preset::Direct => rated(Law::Direct),
+            Preset::Pid => rated(Law::Pid),
+            Preset::Codel => Rule::Codel(Codel::new(options.target, options.interval, steps)),
+        };
+        Self { rule }
+    }
+
+    /// Answers one call that asks to be let in; a higher priority is more important. What is let in
+    /// must be told to [`Self::answered`] or [`Self::withdrawn`], once.
+    pub(crate) fn admit(&mut self, now: Time, priority: u8, load: Load) -> Verdict {
+        match &mut self.rule {
+            Rule::InFlight(rule) => rule.admit(now, class_of(priority), load.in_flight),
+            Rule::Rated(rule) => rule.admit(now, class_of(priority)),
+            Rule::Codel(rule) => rule.admit(now, load.queued),
+        }
+    }
+
+    /// One is taken in that was let in elsewhere: an owner takes whatever has left its origin.
+    pub(crate) fn took_in(&mut self, now: Time, priority: u8) {
+        if let Rule::InFlight(rule) = &mut self.rule {
+            rule.took_in(now, class_of(priority));
+        }
+    }
+
+    /// One that was let in has been answered, `sojourn` after that.
+    pub(crate) fn answered(&mut self, now: Time, priority: u8, sojourn: Duration) {
+        match &mut self.rule {
+            Rule::InFlight(rule) => rule.answered(now, class_of(priority), sojourn),
+            Rule::Rated(rule) => rule.answered(now, class_of(priority), sojourn),
+            Rule::Codel(_) => {}
+        }
+    }
+
+    /// One that was let in is gone without an answer: cancelled, shed, expired in the queue.
+    pub(crate) fn withdrawn(&mut self, priority: u8) {
+        if let Rule::InFlight(rule) = &mut self.rule {
+            rule.withdrawn(class_of(priority));
+        }
+    }
+
+    /// Tells what becomes of an item that has waited for `waited` and is taken from the queue, which
+    /// then holds `queue_left`.
+    pub(crate) fn on_dequeue(&mut self, now: Time, waited: Duration, queue_left: usize) -> Fate {
+        match &mut self.rule {
+            Rule::Codel(rule) => rule.on_dequeue(now, waited, queue_left),
+            Rule::InFlight(_) | Rule::Rated(_) => Fate::Keep,
+        }
+    }
+
+    /// Changes the target while the stage runs.
+    pub(crate) fn retarget(&mut self, target: Duration) {
+        match &mut self.rule {
+            Rule::InFlight(rule) => rule.retarget(target),
+            Rule::Rated(rule) => rule.retarget(target),
+            Rule::Codel(rule) => rule.retarget(target),
+        }
+    }
+
+    /// How many may be in flight, where that is what the rule bounds. An owner of keys sends it back
+    /// with its replies.
+    pub(crate) fn in_flight_max(&self) -> Option<f64> {
+        match &self.rule {
+            Rule::InFlight(rule) => Some(rule.limit()),
+            Rule::Rated(_) | Rule::Codel(_) => None,
+        }
+    }
+
+    pub(crate) fn readings(&self, out: &mut Vec<Reading>) {
+        match &self.rule {
+            Rule::InFlight(rule) => rule.readings(out),
+            Rule::Rated(rule) => rule.readings(out),
+            Rule::Codel(rule) => rule.readings(out),
+        }
+    }
+}
+
+fn class_of(priority: u8) -> usize {
+    usize::from(priority).min(CLASSES_MAX - 1)
+}
+
+/// The levels of degrading, spread evenly over the upper part of a limit.
+#[derive(Clone, Copy, Debug)]
+struct Steps {
+    levels: u8,
+    from: f64,
+}
+
+impl Steps {
+    /// The answer to one who is let in while `used` of the limit, as a part of it, is used.
+    fn verdict(self, used: f64) -> Verdict {
+        if self.levels == 0 || used < self.from {
+            return Verdict::Accept;
+        }
+        let step = (used - self.from) / (1.0 - self.from) * f64::from(self.levels);
+        let level = count_up(step, 1, usize::from(self.levels));
+        Verdict::Degrade(u8::try_from(level).unwrap_or(self.levels))
+    }
+}
