@@ -4,6 +4,8 @@
 //! another; what two of them share stands beside them.
 
 pub mod listening;
+#[cfg(feature = "http")]
+pub mod admin;
 pub mod units;
 pub mod echo;
 pub mod staged;

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::ServeArgs;
 use super::output::{Sink, complain};
 use crate::exit::Exit;
-use crate::server::{self, ANY_PORT, DESCRIPTORS_ASIDE, ServerSpec, Service};
+use crate::server::{self, DESCRIPTORS_ASIDE, Places, ServerSpec, Service};
 use crate::subject::CellError;
 use crate::workload_file::{LoadOptions, LoadedWorkload, Override, load};
 
@@ -28,7 +28,14 @@ pub(super) fn serve(args: &ServeArgs) -> io::Result<Exit> {
     match start(args, &workload) {
         Ok(serving) => {
             let address = serving.address().clone();
-            serving.until_signal(|| Sink::Stdout.write(&format!("ready {address}")))?;
+            let admin = serving.admin();
+            serving.until_signal(|| {
+                if let Some(admin) = admin {
+                    Sink::Stdout.write(&format!("admin {admin}"))?;
+                }
+                // The last line: who waits for it has seen them all.
+                Sink::Stdout.write(&format!("ready {address}"))
+            })?;
             if let Address::Unix(path) = address {
                 // The system leaves it there, and nobody could listen on it again.
                 std::fs::remove_file(path)?;
@@ -69,11 +76,11 @@ fn start(args: &ServeArgs, workload: &LoadedWorkload) -> Result<server::Serving,
         let why = "it makes its requests itself, so there is nothing to connect to";
         return Err(Refusal::usage(format!("{tag} is no service: {why}")));
     };
-    if args.admin.is_some() {
-        let why = "echo has no admin listener; leave --admin out".to_owned();
+    if args.admin.is_some() && !service.has_admin() {
+        let why = format!("{} has no admin pages; leave --admin out", file.workload.tag());
         return Err(Refusal::usage(why));
     }
-    let address = address(args.listen.as_deref().unwrap_or(ANY_PORT)).map_err(Refusal::usage)?;
+    let places = places(args).map_err(Refusal::usage)?;
     let needed = service.connections() + DESCRIPTORS_ASIDE;
     crate::process::allow_open_files(needed).map_err(CellError::HostUnfit)?;
     let spec = ServerSpec {
@@ -84,7 +91,21 @@ fn start(args: &ServeArgs, workload: &LoadedWorkload) -> Result<server::Serving,
         seed: file.seed,
         cpus: Vec::new(),
     };
-    Ok(server::serve(&spec, &address)?)
+    Ok(server::serve(&spec, &places)?)
+}
+
+/// Where the user wants the service and its admin pages: on this host alone, unless told otherwise.
+fn places(args: &ServeArgs) -> Result<Places, String> {
+    let mut places = Places::any_port();
+    if let Some(text) = &args.listen {
+        places.service = address(text)?;
+    }
+    if let Some(text) = &args.admin {
+        let found = text.to_socket_addrs().ok().and_then(|mut found| found.next());
+        let wrong = || format!("--admin `{text}` is no HOST:PORT of this host");
+        places.admin = found.ok_or_else(wrong)?;
+    }
+    Ok(places)
 }
 
 /// An address as the user writes it; a host's name is looked up.

@@ -1,7 +1,11 @@
 //! A service of a workload file: what it declares before its engine starts, and how it then serves.
 
+use std::net::SocketAddr;
+
 use forebay::net::Address;
 use forebay::{Builder, Engine};
+#[cfg(feature = "http")]
+use forebay_workloads::admin::Admin;
 use forebay_workloads::echo;
 use forebay_workloads::listening::ServeError;
 #[cfg(feature = "http")]
@@ -30,6 +34,12 @@ impl Service {
             Workload::Echo(config) => Some(Self::Echo(config.clone())),
             Workload::Staged(config) => Some(Self::Staged(config.clone())),
         }
+    }
+
+    /// Whether it has pages for whoever runs it.
+    #[must_use]
+    pub const fn has_admin(&self) -> bool {
+        matches!(self, Self::Staged(_))
     }
 
     /// Connections that its clients may hold open.
@@ -91,6 +101,54 @@ impl Declared {
             #[cfg(feature = "http")]
             Self::Staged(staged, graph) => staged.serve(engine, *graph, address)?,
         })
+    }
+
+    /// Serves the pages for whoever runs the service, if it has some.
+    #[cfg(feature = "http")]
+    pub(super) fn serve_admin(
+        &self,
+        engine: &Engine,
+        address: SocketAddr,
+    ) -> Result<AdminPages, CellError> {
+        match self {
+            Self::Echo(_) => Ok(AdminPages(None)),
+            Self::Staged(..) => match Admin::start(engine.handle().clone(), address) {
+                Ok(admin) => Ok(AdminPages(Some(admin))),
+                Err(error) => {
+                    Err(CellError::Setup(format!("admin pages cannot be at {address}: {error}")))
+                }
+            },
+        }
+    }
+
+    /// This build has no service with admin pages.
+    #[cfg(not(feature = "http"))]
+    pub(super) fn serve_admin(&self, _: &Engine, _: SocketAddr) -> Result<AdminPages, CellError> {
+        Ok(AdminPages)
+    }
+}
+
+/// The admin pages of a service, served as long as this is kept.
+#[cfg(feature = "http")]
+#[derive(Debug)]
+pub(super) struct AdminPages(Option<Admin>);
+
+/// The admin pages of a service: none in this build.
+#[cfg(not(feature = "http"))]
+#[derive(Debug)]
+pub(super) struct AdminPages;
+
+impl AdminPages {
+    /// Where they are.
+    #[cfg(feature = "http")]
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.0.as_ref().map(Admin::address)
+    }
+
+    /// Nowhere.
+    #[cfg(not(feature = "http"))]
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        None
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{cpus, process as own};
 
 pub(crate) use calls::CallCounter;
 pub use declared::Service;
-pub use ours::{Serving, serve};
+pub use ours::{Places, Serving, serve};
 pub(crate) use process::ServerProcess;
 pub(crate) use usage::Usage;
 
@@ -38,8 +38,6 @@ pub(crate) use usage::Usage;
 pub(crate) const DESCRIPTORS_ASIDE: u64 = 256;
 /// The line that asks for [`ServerReply::Counts`].
 const ASK_COUNTS: &str = "counts";
-/// Where a service listens whose port does not matter.
-pub(crate) const ANY_PORT: &str = "127.0.0.1:0";
 
 /// Everything a server depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,6 +68,8 @@ pub enum ServerReply {
         address: String,
         /// How it reaches its sockets: `ring`, `readiness`, or what a peer uses.
         sockets: String,
+        /// Where its admin pages are, if it has some.
+        admin: Option<String>,
     },
     /// What its engine has counted since its start.
     Counts(Vec<ShardCounts>),
@@ -143,12 +143,12 @@ fn start(spec: &ServerSpec) -> Result<(ServerReply, Option<Serving>), CellError>
     if let Some(peer) = spec.peer {
         cpus::pin(&spec.cpus).map_err(CellError::Setup)?;
         let (address, sockets) = start_peer(peer, spec)?;
-        return Ok((ServerReply::Ready { address, sockets }, None));
+        return Ok((ServerReply::Ready { address, sockets, admin: None }, None));
     }
-    let any_port = ANY_PORT.parse().expect("a loopback address");
-    let serving = serve(spec, &any_port)?;
+    let serving = serve(spec, &Places::any_port())?;
     let (address, sockets) = (serving.address().to_string(), serving.sockets());
-    Ok((ServerReply::Ready { address, sockets }, Some(serving)))
+    let admin = serving.admin().map(|address| address.to_string());
+    Ok((ServerReply::Ready { address, sockets, admin }, Some(serving)))
 }
 
 #[cfg(feature = "peers")]

@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use forebay_workloads::echo::{Config, Protocol};
 
-use crate::server::ANY_PORT;
 use crate::subject::CellError;
 use crate::workload_file::Peer;
 
+/// Where a server listens: its port does not matter.
+const ANY_PORT: &str = "127.0.0.1:0";
 /// How long a server may take until it listens.
 const START_MAX: Duration = Duration::from_secs(10);
 
