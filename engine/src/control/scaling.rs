@@ -27,7 +27,7 @@ const SAMPLE: Duration = Duration::from_millis(20);
 
 /// Permits between bounds, and the rule that moves them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Scaling {
+pub(crate) struct Scaling {
     /// Permits at least. Default 1.
     pub min: usize,
     /// Permits at most. Default 20, as in the staged design.
