@@ -62,8 +62,8 @@ pub use stage::{
     StageRef, Window,
 };
 pub use task::{
-    Background, Remote, Request, RequestOptions, Scope, Unit, UnitKey, add_source, on_shard, scope,
-    spawn, spawn_background, this_shard,
+    Background, Draining, Remote, Request, RequestOptions, Scope, Unit, UnitKey, add_source,
+    draining, is_draining, on_shard, scope, spawn, spawn_background, this_shard,
 };
 
 pub use futures_lite::future::{try_zip as try_join, zip as join};

@@ -243,9 +243,15 @@ impl Simulation {
             .map(|idx| Outside::leak(ShardId::new(idx), inbox_max, Arc::clone(&bridges)))
             .collect();
         let snapshots = (0..n_shards).map(|_| Arc::default()).collect();
+        let board = Arc::new(Board::new(n_shards));
         Ok(Self {
-            handle: Handle::new(Arc::clone(&outsides), snapshots, Clock::start()),
-            board: Arc::new(Board::new(n_shards)),
+            handle: Handle::new(
+                Arc::clone(&outsides),
+                snapshots,
+                Arc::clone(&board),
+                Clock::start(),
+            ),
+            board,
             shards: Vec::new(),
             turns: Vec::new(),
             keep_turns: false,

@@ -1,8 +1,11 @@
 //! Real services that run on Forebay and prove it.
 //!
 //! Each module is one workload: the service itself and what is asked of it. No workload imports
-//! another.
+//! another; what two of them share stands beside them.
 
+pub mod listening;
+#[cfg(feature = "http")]
+pub mod admin;
 pub mod units;
 pub mod echo;
 pub mod staged;

@@ -157,7 +157,7 @@ pub(super) struct ServeArgs {
     /// manager passed [default: a free port of 127.0.0.1].
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// Where its admin pages listen, for a service that has some.
+    /// Where its admin pages listen, for a service that has some [default: a free port of 127.0.0.1].
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<String>,
     /// Sets any field of the file by its path, such as engine.shards=2.

@@ -9,9 +9,9 @@ use serde_json::json;
 use super::ServeArgs;
 use super::output::{Sink, complain};
 use crate::exit::Exit;
-use crate::server::{self, ANY_PORT, DESCRIPTORS_ASIDE};
+use crate::server::{self, DESCRIPTORS_ASIDE, Places, ServerSpec, Service};
 use crate::subject::CellError;
-use crate::workload_file::{LoadOptions, LoadedWorkload, Override, Workload, load};
+use crate::workload_file::{LoadOptions, LoadedWorkload, Override, load};
 
 pub(super) fn serve(args: &ServeArgs) -> io::Result<Exit> {
     let mut overrides = args.overrides.clone();
@@ -28,7 +28,14 @@ pub(super) fn serve(args: &ServeArgs) -> io::Result<Exit> {
     match start(args, &workload) {
         Ok((serving, wanted)) => {
             let address = serving.address().clone();
-            serving.until_signal(|| Sink::Stdout.write(&format!("ready {address}")))?;
+            let admin = serving.admin();
+            serving.until_signal(|| {
+                if let Some(admin) = admin {
+                    Sink::Stdout.write(&format!("admin {admin}"))?;
+                }
+                // The last line: who waits for it has seen them all.
+                Sink::Stdout.write(&format!("ready {address}"))
+            })?;
             if let Address::Unix(path) = wanted {
                 // The system leaves it there, and nobody could listen on it again. That of a socket
                 // that was passed belongs to whoever passed it.
@@ -69,20 +76,41 @@ fn start(
     workload: &LoadedWorkload,
 ) -> Result<(server::Serving, Address), Refusal> {
     let file = &workload.file;
-    let Workload::Echo(service) = &file.workload else {
+    let Some(service) = Service::of(&file.workload) else {
         let tag = file.workload.tag();
         let why = "it makes its requests itself, so there is nothing to connect to";
         return Err(Refusal::usage(format!("{tag} is no service: {why}")));
     };
-    if args.admin.is_some() {
-        let why = "echo has no admin listener; leave --admin out".to_owned();
+    if args.admin.is_some() && !service.has_admin() {
+        let why = format!("{} has no admin pages; leave --admin out", file.workload.tag());
         return Err(Refusal::usage(why));
     }
-    let address = address(args.listen.as_deref().unwrap_or(ANY_PORT)).map_err(Refusal::usage)?;
-    let needed = u64::from(service.connections) + DESCRIPTORS_ASIDE;
+    let places = places(args).map_err(Refusal::usage)?;
+    let needed = service.connections() + DESCRIPTORS_ASIDE;
     crate::process::allow_open_files(needed).map_err(CellError::HostUnfit)?;
-    let serving = server::serve(&file.engine, service, file.seed, &address, &[])?;
-    Ok((serving, address))
+    let spec = ServerSpec {
+        peer: None,
+        engine: file.engine.clone(),
+        service,
+        stages: file.stages.clone(),
+        seed: file.seed,
+        cpus: Vec::new(),
+    };
+    Ok((server::serve(&spec, &places)?, places.service))
+}
+
+/// Where the user wants the service and its admin pages: on this host alone, unless told otherwise.
+fn places(args: &ServeArgs) -> Result<Places, String> {
+    let mut places = Places::any_port();
+    if let Some(text) = &args.listen {
+        places.service = address(text)?;
+    }
+    if let Some(text) = &args.admin {
+        let found = text.to_socket_addrs().ok().and_then(|mut found| found.next());
+        let wrong = || format!("--admin `{text}` is no HOST:PORT of this host");
+        places.admin = found.ok_or_else(wrong)?;
+    }
+    Ok(places)
 }
 
 /// An address as the user writes it; a host's name is looked up.

@@ -4,20 +4,20 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use forebay::{Handle, RequestOptions, Snapshot, Time};
+use forebay::{Handle, RequestOptions, Time};
 use forebay_workloads::echo::Config;
 use futures_lite::future::or;
 
 use super::fleet::{self, Fleet};
 use super::talk::{Due, Talk, Talks};
-use super::troubles::Troubles;
 use super::wire::Wire;
 use crate::clock::Clock;
 use crate::dump::to_f64;
 use crate::load::{Arrivals, Part, PhaseTally, end_ns};
-use crate::process::now_ns;
-use crate::server::{ServerProcess, ShardCounts, Usage};
+use crate::looks::Look;
+use crate::server::{ServerProcess, Usage};
 use crate::subject::{CellError, CellSpec};
+use crate::troubles::Troubles;
 use crate::workload_file::{Arrival, Phase, Until};
 
 /// How long a phase may take beyond its window: 10,000 replies on a host that is busy.
@@ -26,8 +26,6 @@ const DRAIN_MAX: Duration = Duration::from_secs(20);
 const COUNTED_PHASE_MAX: Duration = Duration::from_secs(600);
 /// Pause before the memory of idle connections is read: time for the server to put buffers back.
 const SETTLE: Duration = Duration::from_millis(20);
-/// How often the clients' shard looks whether its own counters have been read.
-const ASKING_PAUSE: Duration = Duration::from_millis(1);
 /// Length of the stretch in which system calls are counted.
 const COUNTED_MS: u64 = 200;
 /// The same where requests are counted.
@@ -61,16 +59,6 @@ impl Order {
     }
 }
 
-/// The server and the clients' shard at one moment.
-#[derive(Debug)]
-pub(super) struct Look {
-    /// When the usage was read.
-    pub(super) at_ns: u64,
-    pub(super) usage: Usage,
-    pub(super) counts: Vec<ShardCounts>,
-    pub(super) clients: Snapshot,
-}
-
 /// What a cell gave.
 #[derive(Debug)]
 pub(super) struct Driven {
@@ -102,18 +90,9 @@ pub(super) async fn run(
     for warmup in &order.warmups {
         run_phase(order, warmup, &fleet).await?;
     }
-    let before = {
-        let clients = snapshot(clients).await?;
-        let counts = server.counts()?;
-        Look { usage: server.usage()?, at_ns: now_ns(), counts, clients }
-    };
+    let before = Look::before(&mut server, clients).await?;
     let tally = run_phase(order, &order.phase, &fleet).await?;
-    // The other way round: what answering and asking cost stays outside of the usage.
-    let after = {
-        let (at_ns, usage) = (now_ns(), server.usage()?);
-        let counts = server.counts()?;
-        Look { at_ns, usage, counts, clients: snapshot(clients).await? }
-    };
+    let after = Look::after(&mut server, clients).await?;
     let calls_per_request = count_calls(order, &fleet, &server).await?;
     let troubles = fleet.close().await;
     Ok((Driven { empty, idle, before, after, tally, calls_per_request, troubles }, server))
@@ -141,21 +120,6 @@ async fn count_calls(
     Ok(counter.total().map(|calls| to_f64(calls) / to_f64(n_requests)))
 }
 
-/// What the clients' own shard has counted. It answers between two turns and asking waits for it,
-/// so another thread asks: on this CPU, which it inherits, and not on the server's.
-async fn snapshot(clients: &Handle) -> Result<Snapshot, CellError> {
-    let clients = clients.clone();
-    let asking = std::thread::Builder::new()
-        .name("clients-snapshot".to_owned())
-        .spawn(move || clients.snapshot(0))
-        .map_err(|error| CellError::Failed(format!("a thread: {error}")))?;
-    while !asking.is_finished() {
-        forebay::sleep(ASKING_PAUSE).await;
-    }
-    let snapshot = asking.join().ok().flatten();
-    snapshot.ok_or_else(|| CellError::Failed("the clients' shard does not answer".to_owned()))
-}
-
 /// Runs a phase until all that began in it has ended.
 async fn run_phase(order: &Order, phase: &Phase, fleet: &Fleet) -> Result<PhaseTally, CellError> {
     let talks = Rc::new(Talks {
@@ -172,7 +136,8 @@ async fn run_phase(order: &Order, phase: &Phase, fleet: &Fleet) -> Result<PhaseT
         Arrival::Constant { .. } | Arrival::Poisson { .. } => {
             start_schedule(order, phase, fleet, &talks)
         }
-        Arrival::None => Vec::new(),
+        // The file's check has refused what these clients cannot do.
+        Arrival::Steps { .. } | Arrival::Relative { .. } | Arrival::None => Vec::new(),
     };
     let longest = match phase.until {
         Until::DurationMs(ms) => Duration::from_millis(ms) + DRAIN_MAX,

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,15 +10,13 @@ use forebay::RequestOptions;
 use forebay::net::{Address, ConnectOptions, Connection};
 
 use super::line::{Line, Over};
-use super::troubles::Troubles;
 use super::wire::Wire;
+use crate::client_shard::source;
 use crate::subject::CellError;
+use crate::troubles::Troubles;
 
 /// Connection attempts at a time: well below the backlog of any server here.
 const CONNECTORS: usize = 64;
-/// Connections from one loopback address: it has 28,000 ports by default, and those of the
-/// connections before may still be waiting out their minute.
-const CONNECTIONS_PER_ADDRESS: usize = 4_000;
 /// How long a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(20);
 /// Pause before the last look: time for what a server sends too much to arrive.
@@ -75,15 +73,6 @@ async fn connect_every(
         lines.push(Rc::new(line));
     }
     Ok(lines)
-}
-
-/// The address that a client connects from. The whole of 127/8 is this host; the process takes
-/// part in the choice, so that a repetition does not meet the ports of the one before it.
-fn source(id: usize) -> IpAddr {
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    let block = u8::try_from(id / CONNECTIONS_PER_ADDRESS).unwrap_or(u8::MAX);
-    // Neither network nor broadcast address, whatever the process and the block.
-    IpAddr::V4(Ipv4Addr::new(127, 1 + low % 250, high, 1 + block % 250))
 }
 
 /// Waits for one reply.

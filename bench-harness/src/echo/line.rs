@@ -11,8 +11,8 @@ use std::rc::Rc;
 use forebay::net::Connection;
 use futures_lite::future::{or, ready};
 
-use super::troubles::Troubles;
 use super::wire::{Front, Place, Wire};
+use crate::troubles::Troubles;
 
 /// A client's connection.
 pub(super) struct Line {

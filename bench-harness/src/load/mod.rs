@@ -35,7 +35,7 @@ mod tally;
 
 pub use histogram::LatencyHistogram;
 pub use part::Part;
-pub use recorder::{OpCounts, Outcome, Recorder, Ticket};
+pub use recorder::{OpCounts, Outcome, Overload, Recorder, Ticket};
 pub use report::ACHIEVED_PERCENT_MIN;
 pub use schedule::{ArrivalCheck, Arrivals, GapError, OpenArrival};
 pub use tally::{Ended, PhaseTally, end_ns};

@@ -96,10 +96,20 @@ pub struct Ticket {
     pub started_ns: u64,
 }
 
+/// What it means that requests of an open loop pile up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overload {
+    /// The figures are of no use: more was offered than the subject or the generator can do.
+    Unwanted,
+    /// It is what the phase is about; only the generator must keep up.
+    Wanted,
+}
+
 /// Records one phase of one generator.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     kind: LoopKind,
+    overload: Overload,
     deadline_ns: Option<u64>,
     opened_ns: u64,
     closed_ns: Option<u64>,
@@ -127,6 +137,7 @@ impl Recorder {
         let open = (kind == LoopKind::Open).then(OpenHistograms::default);
         Self {
             kind,
+            overload: Overload::Unwanted,
             deadline_ns,
             opened_ns,
             closed_ns: None,
@@ -136,6 +147,13 @@ impl Recorder {
             arrivals: ArrivalCheck::default(),
             merged_gap_error: None,
         }
+    }
+
+    /// Says that more is offered than can be done, on purpose.
+    #[must_use]
+    pub const fn overloading(mut self) -> Self {
+        self.overload = Overload::Wanted;
+        self
     }
 
     /// Counts a due request as started at `now_ns`. In a closed loop `intended_ns` is `now_ns`.
@@ -250,6 +268,12 @@ impl Recorder {
     #[must_use]
     pub const fn kind(&self) -> LoopKind {
         self.kind
+    }
+
+    /// What it means that requests pile up.
+    #[must_use]
+    pub const fn overload(&self) -> Overload {
+        self.overload
     }
 
     /// Length of the window; 0 while it is open.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::histogram::LatencyHistogram;
-use super::recorder::Recorder;
+use super::recorder::{Overload, Recorder};
 use crate::dump::{
     Canary, Latency, LatencySet, LoopKind, Measured, MeasuredMap, Memory, Ops, Repetition,
 };
@@ -105,13 +105,22 @@ impl Recorder {
             ));
         }
         if self.kind() == LoopKind::Open {
-            reasons.extend(self.overload());
+            reasons.extend(self.open_fault());
         }
         reasons
     }
 
-    /// Why an open loop did not get its requests through, if it did not.
-    fn overload(&self) -> Option<String> {
+    /// Why an open loop did not do what it was to do.
+    fn open_fault(&self) -> Option<String> {
+        let behind = match self.overload() {
+            Overload::Unwanted => self.piled_up(),
+            Overload::Wanted => self.dropped(),
+        };
+        behind.or_else(|| self.off_schedule())
+    }
+
+    /// Why requests did not get through, if they did not.
+    fn piled_up(&self) -> Option<String> {
         let counts = self.counts();
         let unsettled = counts.offered - counts.settled();
         let in_pause =
@@ -119,13 +128,29 @@ impl Recorder {
         let slack = IN_FLIGHT_SLACK.max(in_pause);
         let achieved = crate::dump::to_f64(counts.settled()) * 100.0
             / crate::dump::to_f64(counts.offered.max(1));
-        if unsettled > slack && achieved < ACHIEVED_PERCENT_MIN {
-            return Some(format!(
+        (unsettled > slack && achieved < ACHIEVED_PERCENT_MIN).then(|| {
+            format!(
                 "overloaded: {achieved:.1} % of {} offered requests were answered within the \
                  phase, less than {ACHIEVED_PERCENT_MIN} %",
                 counts.offered
-            ));
-        }
+            )
+        })
+    }
+
+    /// A subject that is overloaded on purpose was not offered all of it.
+    fn dropped(&self) -> Option<String> {
+        let counts = self.counts();
+        (counts.dropped > 0).then(|| {
+            let (dropped, offered) = (counts.dropped, counts.offered);
+            format!(
+                "overloaded generator: {dropped} of {offered} due requests were never made, as many \
+                 as it may have in flight already were"
+            )
+        })
+    }
+
+    /// Why starts did not follow the schedule, if they did not.
+    fn off_schedule(&self) -> Option<String> {
         let error = self.gap_error()?;
         (error.percent > GAP_ERROR_PERCENT_MAX && error.off_ns > PAUSE_SLACK_NS).then(|| {
             format!(
@@ -197,6 +222,24 @@ mod tests {
         // 20 ms of a second are 20 requests of 1,000.
         assert_eq!(late(20).invalid_reasons, Vec::<String>::new());
         assert!(late(21).invalid_reasons[0].starts_with("overloaded: 97.9 % of 1000"));
+    }
+
+    #[test]
+    fn an_overload_that_is_wanted_is_valid_as_long_as_all_of_it_is_offered() {
+        let mut recorder = Recorder::new(LoopKind::Open, None, 0).overloading();
+        for i in 0..1_000 {
+            let ticket = recorder.start(i * 1_000_000, i * 1_000_000);
+            if i < 100 {
+                recorder.finish(ticket, i * 1_000_000 + 1, Outcome::Completed);
+            }
+        }
+        let mut dropping = recorder.clone();
+        recorder.close(1_000_000_000);
+        assert_eq!(recorder.repetition().invalid_reasons, Vec::<String>::new());
+        dropping.drop_due();
+        dropping.close(1_000_000_000);
+        let reasons = dropping.repetition().invalid_reasons;
+        assert!(reasons[0].starts_with("overloaded generator: 1 of 1001 due"), "{reasons:?}");
     }
 
     #[test]

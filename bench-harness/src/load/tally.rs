@@ -6,13 +6,18 @@ use std::collections::BTreeMap;
 
 use super::{Recorder, Ticket};
 use crate::load::Outcome;
-use crate::workload_file::{Phase, Until};
+use crate::workload_file::{Arrival, Phase, Until};
+
+/// From this share of its capacity on, in percent, a service is expected to be overloaded.
+const FULL: u64 = 100;
 
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// With the right reply; every reply is checked.
     Right,
+    /// With a lesser reply that is right as such.
+    Degraded,
     /// With a wrong reply, in words.
     Wrong(String),
     /// With an error, by its kind.
@@ -50,8 +55,10 @@ impl PhaseTally {
     #[must_use]
     pub fn new(phase: &Phase) -> Self {
         let deadline_ns = phase.deadline_ms.map(|ms| ms.saturating_mul(1_000_000));
+        let recorder = Recorder::new(phase.arrival.loop_kind(), deadline_ns, 0);
+        let overloads = matches!(phase.arrival, Arrival::Relative { percent } if percent >= FULL);
         Self {
-            recorder: Recorder::new(phase.arrival.loop_kind(), deadline_ns, 0),
+            recorder: if overloads { recorder.overloading() } else { recorder },
             errors: BTreeMap::new(),
             first_wrong: None,
             end_ns: end_ns(phase.until),
@@ -59,10 +66,16 @@ impl PhaseTally {
         }
     }
 
+    /// Whether what ends at this time is counted.
+    #[must_use]
+    pub const fn counts_at(&self, ended_ns: u64) -> bool {
+        ended_ns <= self.end_ns
+    }
+
     /// Counts a request as ended, unless the window has closed: then it stays in flight, and only a
     /// wrong reply is noted.
     pub fn end(&mut self, ticket: Ticket, ended_ns: u64, how: Ended) {
-        if ended_ns > self.end_ns {
+        if !self.counts_at(ended_ns) {
             if let Ended::Wrong(what) = how {
                 self.note_wrong(what);
             }
@@ -70,7 +83,10 @@ impl PhaseTally {
         }
         self.last_end_ns = self.last_end_ns.max(ended_ns);
         let outcome = match how {
-            Ended::Right => {
+            Ended::Right | Ended::Degraded => {
+                if how == Ended::Degraded {
+                    self.recorder.note_degraded();
+                }
                 self.recorder.note_checked(true);
                 Outcome::Completed
             }
@@ -82,7 +98,7 @@ impl PhaseTally {
     #[cold]
     fn count_fault(&mut self, how: Ended) -> Outcome {
         let (kind, outcome) = match how {
-            Ended::Right => unreachable!("the caller has counted it"),
+            Ended::Right | Ended::Degraded => unreachable!("the caller has counted it"),
             Ended::Wrong(what) => {
                 self.note_wrong(what);
                 ("wrong", Outcome::Failed)
@@ -111,7 +127,7 @@ impl PhaseTally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload_file::{Arrival, Role};
+    use crate::workload_file::Role;
 
     fn tally(until: Until) -> PhaseTally {
         let arrival = Arrival::Closed { in_flight: 1, think_time_ns: 0 };
@@ -148,6 +164,16 @@ mod tests {
         let counts = tally.recorder.counts();
         assert_eq!((counts.failed, counts.in_flight(), counts.mismatched), (0, 1, 1));
         assert_eq!(tally.first_wrong.as_deref(), Some("7 is not 8"));
+    }
+
+    #[test]
+    fn a_lesser_reply_is_counted_as_completed_and_as_degraded() {
+        let mut tally = tally(Until::DurationMs(1));
+        request(&mut tally, 10, Ended::Degraded);
+        request(&mut tally, 11, Ended::Right);
+        tally.close();
+        let counts = tally.recorder.counts();
+        assert_eq!((counts.completed, counts.degraded, counts.verified), (2, 1, 2));
     }
 
     #[test]

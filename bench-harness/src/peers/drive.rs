@@ -93,6 +93,8 @@ pub(super) async fn run<S: Service>(
         Arrival::EachConnection { .. }
         | Arrival::Constant { .. }
         | Arrival::Poisson { .. }
+        | Arrival::Steps { .. }
+        | Arrival::Relative { .. }
         | Arrival::None => 0,
     };
     let drive = Arc::new(Drive {
@@ -110,7 +112,10 @@ pub(super) async fn run<S: Service>(
             start_schedule(&drive, phase, workers)?;
         }
         // The file's check has refused connections: there are none here.
-        Arrival::EachConnection { .. } | Arrival::None => match phase.until {
+        Arrival::EachConnection { .. }
+        | Arrival::Steps { .. }
+        | Arrival::Relative { .. }
+        | Arrival::None => match phase.until {
             Until::DurationMs(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
             Until::Requests(_) => {
                 let why = "a phase without requests cannot end after a number of them";

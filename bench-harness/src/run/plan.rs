@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::dump::LoopKind;
 use crate::subject::CellSpec;
-use crate::workload_file::{LoadedWorkload, Peer, Phase, Role, Variant};
+use crate::workload_file::{LoadedWorkload, Peer, Phase, Role, Variant, warmups_of};
 
 /// What one file comes to.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ fn planned(
             engine: file.engine.clone(),
             workload: file.workload.clone(),
             stages: file.stages.clone(),
-            warmups: warmups(&file.phases, phase_idx),
+            warmups: file.phases[warmups_of(&file.phases, phase_idx)].to_vec(),
             phase: phase.clone(),
         },
         parameters,
@@ -138,20 +138,8 @@ fn belongs(path: &str, phase_idx: usize, phases: &[Phase]) -> bool {
     let Some(rest) = path.strip_prefix("phases.") else { return true };
     let named = rest.split('.').next().unwrap_or_default();
     let is = |idx: usize| phases[idx].name == named || idx.to_string() == named;
-    let group = warmup_range(phases, phase_idx);
+    let group = warmups_of(phases, phase_idx);
     is(phase_idx) || group.into_iter().any(is)
-}
-
-fn warmups(phases: &[Phase], phase_idx: usize) -> Vec<Phase> {
-    phases[warmup_range(phases, phase_idx)].to_vec()
-}
-
-/// The closest group of warm-up phases above a measured one.
-fn warmup_range(phases: &[Phase], phase_idx: usize) -> std::ops::Range<usize> {
-    let is_warmup = |phase: &Phase| phase.role == Role::Warmup;
-    let end = phases[..phase_idx].iter().rposition(is_warmup).map_or(0, |last| last + 1);
-    let start = phases[..end].iter().rposition(|p| !is_warmup(p)).map_or(0, |before| before + 1);
-    start..end
 }
 
 fn cell_id(phase: &str, peer: Option<Peer>, parameters: &BTreeMap<String, Value>) -> String {

@@ -152,7 +152,7 @@ fn empty_cell(planned: &super::PlannedCell) -> Cell {
         id: planned.id().to_owned(),
         phase: planned.phase().name.clone(),
         peer: planned.peer().map(|peer| peer.name().to_owned()),
-        arrival: serde_json::to_value(planned.phase().arrival).unwrap_or_default(),
+        arrival: serde_json::to_value(&planned.phase().arrival).unwrap_or_default(),
         parameters: planned.parameters.clone(),
         loop_kind: planned.loop_kind(),
         valid: true,

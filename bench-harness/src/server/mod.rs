@@ -12,23 +12,25 @@
 //!   end of stdin ─────────────► drains, exits
 //! ```
 
+mod declared;
 mod ours;
 mod process;
 mod usage;
 mod calls;
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
-use forebay_workloads::echo::Config;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::subject::CellError;
-use crate::workload_file::{Engine, Peer};
+use crate::workload_file::{Engine, Peer, Stage};
 use crate::{cpus, process as own};
 
 pub(crate) use calls::CallCounter;
-pub use ours::{Serving, serve};
+pub use declared::Service;
+pub use ours::{Places, Serving, serve};
 pub(crate) use process::ServerProcess;
 pub(crate) use usage::Usage;
 
@@ -36,8 +38,6 @@ pub(crate) use usage::Usage;
 pub(crate) const DESCRIPTORS_ASIDE: u64 = 256;
 /// The line that asks for [`ServerReply::Counts`].
 const ASK_COUNTS: &str = "counts";
-/// Where a service listens whose port does not matter.
-pub(crate) const ANY_PORT: &str = "127.0.0.1:0";
 
 /// Everything a server depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,7 +48,10 @@ pub struct ServerSpec {
     /// The engine under the service.
     pub engine: Engine,
     /// The service.
-    pub service: Config,
+    pub service: Service,
+    /// Settings of its stages.
+    #[serde(default)]
+    pub stages: BTreeMap<String, Stage>,
     /// Seeds the engine's hash.
     pub seed: u64,
     /// The CPUs that the whole process may use.
@@ -65,6 +68,8 @@ pub enum ServerReply {
         address: String,
         /// How it reaches its sockets: `ring`, `readiness`, or what a peer uses.
         sockets: String,
+        /// Where its admin pages are, if it has some.
+        admin: Option<String>,
     },
     /// What its engine has counted since its start.
     Counts(Vec<ShardCounts>),
@@ -133,22 +138,25 @@ fn say(output: &mut impl Write, reply: &ServerReply) -> io::Result<()> {
 
 /// Starts the service; a peer runs on a thread that ends with the process.
 fn start(spec: &ServerSpec) -> Result<(ServerReply, Option<Serving>), CellError> {
-    own::allow_open_files(u64::from(spec.service.connections) + DESCRIPTORS_ASIDE)
+    own::allow_open_files(spec.service.connections() + DESCRIPTORS_ASIDE)
         .map_err(CellError::Setup)?;
     if let Some(peer) = spec.peer {
         cpus::pin(&spec.cpus).map_err(CellError::Setup)?;
         let (address, sockets) = start_peer(peer, spec)?;
-        return Ok((ServerReply::Ready { address, sockets }, None));
+        return Ok((ServerReply::Ready { address, sockets, admin: None }, None));
     }
-    let any_port = ANY_PORT.parse().expect("a loopback address");
-    let serving = serve(&spec.engine, &spec.service, spec.seed, &any_port, &spec.cpus)?;
+    let serving = serve(spec, &Places::any_port())?;
     let (address, sockets) = (serving.address().to_string(), serving.sockets());
-    Ok((ServerReply::Ready { address, sockets }, Some(serving)))
+    let admin = serving.admin().map(|address| address.to_string());
+    Ok((ServerReply::Ready { address, sockets, admin }, Some(serving)))
 }
 
 #[cfg(feature = "peers")]
 fn start_peer(peer: Peer, spec: &ServerSpec) -> Result<(String, String), CellError> {
-    crate::peers::serve_echo(peer, spec)
+    match &spec.service {
+        Service::Echo(config) => crate::peers::serve_echo(peer, config, &spec.cpus),
+        Service::Staged(_) => Err(CellError::NotBuilt(format!("peer {} of staged", peer.name()))),
+    }
 }
 
 #[cfg(not(feature = "peers"))]

@@ -1,57 +1,66 @@
 //! The service on an engine of this process.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use forebay::net::Address;
 use forebay::{Builder, Engine, StopReport};
-use forebay_workloads::echo::{self, Config, ServeError};
 
-use super::ShardCounts;
-use crate::subject::{CellError, configure};
-use crate::{cpus, workload_file};
+use super::declared::{AdminPages, Declared};
+use super::{ServerSpec, ShardCounts};
+use crate::cpus;
+use crate::subject::{CellError, apply, configure};
 
 /// How long a server may take to drain: requests that clients still wait for.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// Where a service listens.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// For its clients.
+    pub service: Address,
+    /// For its admin pages, if it has some.
+    pub admin: SocketAddr,
+}
+
+impl Places {
+    /// Free ports of this host's own address.
+    #[must_use]
+    pub fn any_port() -> Self {
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self { service: admin.into(), admin }
+    }
+}
 
 /// A service that accepts connections.
 #[derive(Debug)]
 pub struct Serving {
     engine: Engine,
     address: Address,
+    service: Declared,
+    admin: AdminPages,
 }
 
-/// Starts the service on an engine of its own. Given CPUs, the whole process keeps to them.
+/// Starts the service of `spec` on an engine of its own. Given CPUs, the whole process keeps to them.
 ///
 /// # Errors
-/// When the host, the engine or the address refuses.
-pub fn serve(
-    engine: &workload_file::Engine,
-    service: &Config,
-    seed: u64,
-    address: &Address,
-    cpus: &[usize],
-) -> Result<Serving, CellError> {
+/// When the host, the engine or an address refuses.
+pub fn serve(spec: &ServerSpec, places: &Places) -> Result<Serving, CellError> {
     let mut builder = Builder::new();
-    builder.quiet().seed(seed);
-    configure(&mut builder, engine)?;
-    if !cpus.is_empty() {
+    builder.quiet().seed(spec.seed);
+    configure(&mut builder, &spec.engine)?;
+    if !spec.cpus.is_empty() {
         // What the engine starts beside its shards inherits them.
-        cpus::pin(cpus).map_err(CellError::Setup)?;
-        builder.cpus(cpus);
+        cpus::pin(&spec.cpus).map_err(CellError::Setup)?;
+        builder.cpus(&spec.cpus);
     }
+    let service = Declared::new(&spec.service, spec.seed, &mut builder)?;
+    apply(&mut builder, &spec.stages)?;
     let engine = builder.start()?;
-    let address = echo::serve(&engine, service, address)?;
-    Ok(Serving { engine, address })
-}
-
-impl From<ServeError> for CellError {
-    fn from(error: ServeError) -> Self {
-        match error {
-            ServeError::LeftOut(_) => Self::NotBuilt(error.to_string()),
-            error => Self::Setup(error.to_string()),
-        }
-    }
+    let address = service.serve(&engine, &places.service)?;
+    let admin = service.serve_admin(&engine, places.admin)?;
+    Ok(Serving { engine, address, service, admin })
 }
 
 impl Serving {
@@ -59,6 +68,12 @@ impl Serving {
     #[must_use]
     pub const fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Where its admin pages are, if it has some.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.address()
     }
 
     /// How its shards reach their sockets.
@@ -89,7 +104,10 @@ impl Serving {
     /// # Errors
     /// When the signals cannot be had, `heard` fails, or a shard does not stop.
     pub fn until_signal(self, heard: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let (_, stopped) = self.engine.run_until_signal_then(DRAIN_MAX, heard)?;
+        let Self { engine, service, admin, .. } = self;
+        let (_, stopped) = engine.run_until_signal_then(DRAIN_MAX, heard)?;
+        // Served and kept until here: who asks during the stop is told that it goes on.
+        drop((admin, service));
         if stopped.stuck_shards.is_empty() {
             Ok(())
         } else {
@@ -103,7 +121,9 @@ impl Serving {
     /// In words, when something was cut off or a shard does not stop: what was measured may not be
     /// what it seems.
     pub fn stop(self) -> Result<(), String> {
-        let stopped = self.engine.stop(DRAIN_MAX);
+        let Self { engine, service, admin, .. } = self;
+        let stopped = engine.stop(DRAIN_MAX);
+        drop((admin, service));
         let clean = stopped.drained && stopped.stuck_shards.is_empty();
         if clean { Ok(()) } else { Err(unclean(&stopped)) }
     }

@@ -28,7 +28,7 @@ impl ServerProcess {
         let mut server = Self { child, stdin, stdout, address: unknown, sockets: String::new() };
         let line = serde_json::to_string(spec).expect("a spec is plain JSON");
         match server.ask(&line)? {
-            ServerReply::Ready { address, sockets } => {
+            ServerReply::Ready { address, sockets, .. } => {
                 let wrong = |_| CellError::Setup(format!("the server listens on {address}"));
                 server.address = address.parse().map_err(wrong)?;
                 server.sockets = sockets;

@@ -93,7 +93,10 @@ fn limits(spec: &CellSpec, config: &Config, n_shards: usize) -> Result<Limits, C
     let in_flight = |phase: &Phase| match phase.arrival {
         Arrival::Closed { in_flight, .. } => in_flight,
         Arrival::Constant { .. } | Arrival::Poisson { .. } => LIVE_MAX,
-        Arrival::EachConnection { .. } | Arrival::None => 0,
+        Arrival::EachConnection { .. }
+        | Arrival::Steps { .. }
+        | Arrival::Relative { .. }
+        | Arrival::None => 0,
     };
     let per_request = match &config.request {
         Request::Tree(tree) => tree.requests().unwrap_or(u64::MAX),

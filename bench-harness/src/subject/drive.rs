@@ -66,6 +66,8 @@ pub(super) fn begin<S: Service>(service: S, order: &Order) {
         Arrival::EachConnection { .. }
         | Arrival::Constant { .. }
         | Arrival::Poisson { .. }
+        | Arrival::Steps { .. }
+        | Arrival::Relative { .. }
         | Arrival::None => 0,
     };
     let drive = Rc::new(Drive {
@@ -85,8 +87,11 @@ pub(super) fn begin<S: Service>(service: S, order: &Order) {
     match phase.arrival {
         Arrival::Closed { in_flight, .. } => start_loops(&drive, in_flight, phase.until),
         Arrival::Constant { .. } | Arrival::Poisson { .. } => start_schedule(&drive, phase),
-        // The file's check has refused connections: there are none here.
-        Arrival::EachConnection { .. } | Arrival::None => {}
+        // The file's check has refused what needs connections: there are none here.
+        Arrival::EachConnection { .. }
+        | Arrival::Steps { .. }
+        | Arrival::Relative { .. }
+        | Arrival::None => {}
     }
     if let Some(pause) = order.probe_pause {
         start_probe(&drive, pause);

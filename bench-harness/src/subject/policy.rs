@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use forebay::{Builder, ShardId, StageOptions};
 
-use super::CellError;
+use super::{CellError, controllers};
 use crate::workload_file::{Dedup, Placement, Stage, Window};
 
 /// Applies what the file says; what it does not say keeps the service's own.
-pub(super) fn apply(
+pub(crate) fn apply(
     builder: &mut Builder,
     stages: &BTreeMap<String, Stage>,
 ) -> Result<(), CellError> {
@@ -32,12 +32,13 @@ fn set(options: &mut StageOptions, name: &str, stage: &Stage) -> Result<(), Cell
         };
     }
     if let Some(permits) = stage.permits {
-        // The engine opens permits one by one as they pay; a floor above one is not built.
-        if permits.min != permits.max && permits.min != 1 {
-            let why = format!("stages.{name}.permits.min is not built yet: only 1 or max");
+        // Without a rule the engine opens permits one by one as they pay, from one on.
+        if permits.min != permits.max && permits.min != 1 && stage.scaling.is_none() {
+            let why = format!("stages.{name}.permits.min needs stages.{name}.scaling");
             return Err(CellError::Setup(why));
         }
         options.permits = permits.max as usize;
+        options.permits_min = permits.min as usize;
     }
     if let Some(queue_max) = stage.queue_max {
         options.queue_max = queue_max as usize;
@@ -62,5 +63,6 @@ fn set(options: &mut StageOptions, name: &str, stage: &Stage) -> Result<(), Cell
     if let Some(call_max_ms) = stage.call_max_ms {
         options.call_max = Duration::from_millis(call_max_ms);
     }
+    controllers::set(options, stage);
     Ok(())
 }

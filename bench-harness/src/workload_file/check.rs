@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use forebay_workloads::echo::Protocol;
 
 use super::check_phases::check_phases;
+use super::check_stages::check_stages;
 use super::phases::Role;
 use super::position::push_segment;
 use super::service::Workload;
 use super::shape::{Fault, nearest};
-use super::types::{Idle, Placement, SCHEMA, Stage, Window, WorkloadFile};
+use super::types::{Idle, SCHEMA, WorkloadFile};
 use super::values::ShardCount;
 use crate::dump::{self, EXTRA_PREFIX, METRICS};
 
@@ -21,8 +22,6 @@ pub(super) const PAUSE_MS_MAX: u64 = 60_000;
 const SHARDS_MAX: u32 = 1_024;
 /// Most repetitions of a cell.
 const REPETITIONS_MAX: u32 = 1_000;
-/// Most items of a batch or of a queue.
-const ITEMS_MAX: u32 = 10_000_000;
 /// Longest name of a file or a phase: both become file names or parts of ids.
 const NAME_CHARS_MAX: usize = 64;
 
@@ -34,6 +33,7 @@ pub(super) fn check(file: &WorkloadFile, file_stem: &str) -> Vec<Fault> {
     match &file.workload {
         Workload::Units(config) => faults.of_workload("units", config.check()),
         Workload::Echo(config) => faults.of_workload("echo", config.check()),
+        Workload::Staged(config) => faults.of_workload("staged", config.check()),
     }
     check_peers(file, &mut faults);
     check_stages(file, &mut faults);
@@ -118,55 +118,6 @@ fn check_engine(file: &WorkloadFile, faults: &mut Faults) {
     faults.add("/engine/pin_cpus", wrong);
 }
 
-fn check_stages(file: &WorkloadFile, faults: &mut Faults) {
-    let declared: Vec<String> = file.workload.stages().into_iter().map(ToOwned::to_owned).collect();
-    for (name, stage) in &file.stages {
-        let mut pointer = "/stages".to_owned();
-        push_segment(&mut pointer, name);
-        if !declared.contains(name) {
-            let workload = file.workload.tag();
-            let help = nearest(name, &declared).map(|near| format!("did you mean `{near}`?"));
-            let message = format!("this {workload} workload has no stage `{name}`");
-            let fault = Fault::new(IMPOSSIBLE, pointer.clone(), message);
-            faults.0.push(Fault { on_key: true, help, allowed: declared.clone(), ..fault });
-        }
-        check_stage(&pointer, stage, file.engine.shards, faults);
-    }
-}
-
-fn check_stage(pointer: &str, stage: &Stage, shards: ShardCount, faults: &mut Faults) {
-    let at = |field: &str| format!("{pointer}/{field}");
-    if let Some(items_max) = stage.items_max {
-        faults.range(at("items_max"), items_max, 1, ITEMS_MAX);
-    }
-    if let Some(queue_max) = stage.queue_max {
-        faults.range(at("queue_max"), queue_max, 1, ITEMS_MAX);
-    }
-    if let Some(Window::LingerUs(linger_us)) = stage.window {
-        faults.range(at("window/linger_us"), linger_us, 1, PAUSE_MS_MAX * 1_000);
-    }
-    if let Some(permits) = stage.permits
-        && (permits.min == 0 || permits.max < permits.min || permits.max > ITEMS_MAX)
-    {
-        let (min, max) = (permits.min, permits.max);
-        faults.add(at("permits"), format!("must be at least 1, and min ({min}) <= max ({max})"));
-    }
-    if let (Some(Placement::Gather(shard)), ShardCount::Fixed(shards)) = (stage.placement, shards)
-        && shard >= shards
-    {
-        let last = shards.saturating_sub(1);
-        faults.add(
-            at("placement/gather"),
-            format!("no shard {shard}: {shards} shards are numbered 0 to {last}"),
-        );
-    }
-    for (field, value) in [("run_max_ms", stage.run_max_ms), ("call_max_ms", stage.call_max_ms)] {
-        if let Some(value) = value {
-            faults.range(at(field), value, 1, PAUSE_MS_MAX);
-        }
-    }
-}
-
 /// Limits and floors.
 fn check_judgement(file: &WorkloadFile, faults: &mut Faults) {
     let measured: Vec<String> = file
@@ -196,11 +147,15 @@ fn check_judgement(file: &WorkloadFile, faults: &mut Faults) {
     }
 }
 
-const IMPOSSIBLE: &str = "W021";
+pub(super) const IMPOSSIBLE: &str = "W021";
 
 pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
+    pub(super) fn put(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
     pub(super) fn add(&mut self, pointer: impl Into<String>, message: String) {
         self.0.push(Fault::new(IMPOSSIBLE, pointer.into(), message));
     }

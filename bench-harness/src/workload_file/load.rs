@@ -13,7 +13,7 @@ use super::check::check;
 use super::diagnostic::{Diagnostic, Report};
 use super::digest::digest;
 use super::overrides::{self, Override};
-use super::phases::{Phase, Until};
+use super::phases::{Arrival, Phase, Until};
 use super::position::push_segment;
 use super::shape::{self, Fault};
 use super::source::{self, Source};
@@ -106,11 +106,15 @@ fn warnings(file: &WorkloadFile) -> Vec<Diagnostic> {
 /// Makes a file quick: good for a look, not for a comparison.
 fn shorten(file: &mut WorkloadFile) {
     file.repetitions = file.repetitions.min(QUICK_REPETITIONS);
-    for Phase { until, .. } in &mut file.phases {
+    let shorter = |ms: u64| (ms / QUICK_DIVISOR).max(QUICK_MS_MIN.min(ms));
+    for Phase { until, arrival, .. } in &mut file.phases {
+        if let Arrival::Steps { clients, step_ms, .. } = arrival {
+            *step_ms = shorter(*step_ms);
+            *until = Until::DurationMs(Arrival::steps_ms(clients, *step_ms));
+            continue;
+        }
         *until = match *until {
-            Until::DurationMs(ms) => {
-                Until::DurationMs((ms / QUICK_DIVISOR).max(QUICK_MS_MIN.min(ms)))
-            }
+            Until::DurationMs(ms) => Until::DurationMs(shorter(ms)),
             Until::Requests(requests) => {
                 let fewest = QUICK_REQUESTS_MIN.min(requests);
                 Until::Requests((requests / QUICK_DIVISOR).max(fewest))

@@ -6,6 +6,7 @@
 mod types;
 mod service;
 mod phases;
+mod control;
 mod values;
 
 mod load;
@@ -13,19 +14,23 @@ mod source;
 mod overrides;
 mod shape;
 mod check;
+mod check_stages;
 mod check_phases;
 mod digest;
 
 mod position;
 mod diagnostic;
 
+pub use control::{
+    AdmissionLimits, BatchSize, Breaker, Conditioner, Counts, Rate, Retry, Scaling, Target,
+};
 pub use diagnostic::{Diagnostic, Report, Severity};
 pub use digest::digest;
 pub use load::{LoadOptions, LoadedWorkload, Variant, load};
 pub use overrides::Override;
-pub use phases::{Arrival, Phase, Role, Until};
+pub use phases::{Arrival, Phase, Role, Until, warmups_of};
 pub use position::{Duplicate, Positions, Span};
-pub use service::{Connections, Peer, Workload};
+pub use service::{Clients, Connections, Peer, Workload};
 pub use source::FILE_BYTES_MAX;
 pub use types::{
     Compare, Dedup, Engine, Idle, Placement, REPETITIONS_DEFAULT, SCHEMA, Slo, Sockets, Stage,

@@ -1,5 +1,7 @@
 //! The phases of a workload file: what happens, in order.
 
+use std::ops::Range;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +36,7 @@ pub enum Role {
 }
 
 /// How requests arrive; numbers are totals over all shards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Arrival {
     /// A fixed number is in flight: each starts when one has ended.
@@ -60,29 +62,73 @@ pub enum Arrival {
         /// Mean requests per second.
         rate_per_s: u64,
     },
+    /// Closed clients that come and go together: so many in the first step, so many in the next.
+    Steps {
+        /// Clients in each step, one request in flight each.
+        clients: Vec<u64>,
+        /// How long each step is.
+        step_ms: u64,
+        /// Pause of a client between the end of one request and the start of the next.
+        #[serde(default)]
+        think_time_ns: u64,
+    },
+    /// Independent of one another, at a share of what the service can do: 100 is the goodput of the
+    /// last closed warm-up before it, in the same process.
+    Relative {
+        /// Mean rate, in percent of it.
+        percent: u64,
+    },
     /// No requests: the cost of being there.
     None,
 }
 
 impl Arrival {
-    /// The schedule, where there is one.
+    /// The schedule, where the file alone says it.
     #[must_use]
-    pub const fn open(self) -> Option<OpenArrival> {
-        match self {
+    pub const fn open(&self) -> Option<OpenArrival> {
+        match *self {
             Self::Constant { rate_per_s } => Some(OpenArrival::Constant { rate_per_s }),
             Self::Poisson { rate_per_s } => Some(OpenArrival::Poisson { rate_per_s }),
-            Self::Closed { .. } | Self::EachConnection { .. } | Self::None => None,
+            Self::Closed { .. }
+            | Self::EachConnection { .. }
+            | Self::Steps { .. }
+            | Self::Relative { .. }
+            | Self::None => None,
         }
+    }
+
+    /// How long all steps are together.
+    #[must_use]
+    pub fn steps_ms(clients: &[u64], step_ms: u64) -> u64 {
+        step_ms.saturating_mul(u64::try_from(clients.len()).unwrap_or(u64::MAX))
     }
 
     /// Whether requests wait for one another; no requests count as open.
     #[must_use]
-    pub const fn loop_kind(self) -> LoopKind {
+    pub const fn loop_kind(&self) -> LoopKind {
         match self {
-            Self::Closed { .. } | Self::EachConnection { .. } => LoopKind::Closed,
-            Self::Constant { .. } | Self::Poisson { .. } | Self::None => LoopKind::Open,
+            Self::Closed { .. } | Self::EachConnection { .. } | Self::Steps { .. } => {
+                LoopKind::Closed
+            }
+            Self::Constant { .. } | Self::Poisson { .. } | Self::Relative { .. } | Self::None => {
+                LoopKind::Open
+            }
         }
     }
+}
+
+/// The closest group of warm-ups above a phase: they run before it in its process. A warm-up has
+/// those that stand right above it.
+#[must_use]
+pub fn warmups_of(phases: &[Phase], phase_idx: usize) -> Range<usize> {
+    let is_warmup = |phase: &Phase| phase.role == Role::Warmup;
+    let end = if is_warmup(&phases[phase_idx]) {
+        phase_idx
+    } else {
+        phases[..phase_idx].iter().rposition(is_warmup).map_or(0, |last| last + 1)
+    };
+    let start = phases[..end].iter().rposition(|p| !is_warmup(p)).map_or(0, |before| before + 1);
+    start..end
 }
 
 /// When a phase ends.

@@ -1,6 +1,7 @@
 //! The service of a workload file, and who else does the same work.
 
 use forebay_workloads::echo::{Config as Echo, Protocol};
+use forebay_workloads::staged;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,15 +13,28 @@ pub enum Workload {
     Units(forebay_workloads::units::Config),
     /// Connections that get back what they send.
     Echo(forebay_workloads::echo::Config),
+    /// Files and pages over HTTP, which keep their goodput under overload.
+    Staged(staged::Config),
 }
 
 /// The connections of a service's clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connections {
-    /// How many are open throughout.
+    /// How many are open at most.
     pub n_open: u64,
     /// Most requests in flight on each.
     pub pipelined_max: u64,
+    /// Who holds them.
+    pub clients: Clients,
+}
+
+/// What the clients of a service do with their connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    /// Each keeps one open throughout and never pauses.
+    Streams,
+    /// Each asks one thing at a time, may think, come and go, and open another connection.
+    People,
 }
 
 impl Workload {
@@ -30,6 +44,7 @@ impl Workload {
         match self {
             Self::Units(_) => "units",
             Self::Echo(_) => "echo",
+            Self::Staged(_) => "staged",
         }
     }
 
@@ -39,6 +54,7 @@ impl Workload {
         match self {
             Self::Units(config) => config.stages(),
             Self::Echo(_) => Vec::new(),
+            Self::Staged(_) => staged::Config::stages(),
         }
     }
 
@@ -48,6 +64,7 @@ impl Workload {
         match self {
             Self::Units(config) => config.left_out(),
             Self::Echo(config) => config.left_out(),
+            Self::Staged(config) => config.left_out(),
         }
     }
 
@@ -59,6 +76,12 @@ impl Workload {
             Self::Echo(config) => Some(Connections {
                 n_open: config.connections.into(),
                 pipelined_max: config.pipelined_max().into(),
+                clients: Clients::Streams,
+            }),
+            Self::Staged(config) => Some(Connections {
+                n_open: config.clients.connections.into(),
+                pipelined_max: 1,
+                clients: Clients::People,
             }),
         }
     }
@@ -70,6 +93,7 @@ impl Workload {
             Self::Units(_) => Peer::OF_UNITS,
             Self::Echo(Echo { protocol: Protocol::Bytes(_), .. }) => Peer::OF_ECHO,
             Self::Echo(Echo { protocol: Protocol::Http, .. }) => Peer::OF_PAGES,
+            Self::Staged(_) => Peer::OF_STAGED,
         }
     }
 }
@@ -100,6 +124,8 @@ impl Peer {
     const OF_ECHO: &'static [Self] = &[Self::Tokio, Self::Epoll, Self::GlommioStream];
     /// Those of the echo workload that serve pages.
     const OF_PAGES: &'static [Self] = &[Self::Tokio];
+    /// Those of the staged workload.
+    const OF_STAGED: &'static [Self] = &[Self::Tokio];
 
     /// The name in files, cell ids and dumps.
     #[must_use]

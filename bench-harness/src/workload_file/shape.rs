@@ -19,9 +19,9 @@ const FAULTS_MAX: usize = 50;
 /// Words that the contract knows and this version cannot do yet, and the start of the pointers
 /// where it knows them: refused, never ignored.
 const NOT_BUILT: &[(&str, &[&str])] = &[
-    ("/workload", &["cacheproxy", "staged", "gateway", "sequence"]),
-    ("/phases", &["bursty", "steps", "trace", "steady", "search", "overload"]),
-    ("/stages", &["rate_per_s", "limits", "controllers"]),
+    ("/workload", &["cacheproxy", "gateway", "sequence"]),
+    ("/phases", &["bursty", "trace", "steady", "search", "overload"]),
+    ("/stages", &["limits", "controllers"]),
     ("/engine", &["limits", "features"]),
     ("/peers", &["memcached", "nutcracker"]),
     ("", &["record", "verify"]),

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::control::{AdmissionLimits, BatchSize, Breaker, Conditioner, Rate, Retry, Scaling};
 use super::phases::Phase;
 use super::service::{Peer, Workload};
 use super::values::{Permits, ShardCount};
@@ -120,7 +121,7 @@ pub enum Idle {
 }
 
 /// Settings of one stage; what is not said keeps the service's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stage {
     /// Most items of a batch.
@@ -147,6 +148,33 @@ pub struct Stage {
     /// Deadline of a call that has none of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call_max_ms: Option<u64>,
+    /// What refuses calls so that those admitted keep their response time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conditioner: Option<Conditioner>,
+    /// Fixed limits of what is admitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admission: Option<AdmissionLimits>,
+    /// Most that is sent downstream in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// The same in short: batches in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_s: Option<u64>,
+    /// How permits move between their bounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+    /// How large a batch may become.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchSize>,
+    /// Share of each priority, from 0 on, while several wait; those not named weigh as the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Vec<u32>>,
+    /// Whether a failed batch is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// When calls to a downstream that fails are cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
 }
 
 /// When a batch seals.

@@ -370,7 +370,12 @@ impl Builder {
         let board = Arc::new(Board::new(n_shards));
         let snapshots: Vec<Arc<Published<ShardSnapshot>>> =
             (0..n_shards).map(|_| Arc::default()).collect();
-        let handle = Handle::new(Arc::clone(&outsides), snapshots.clone(), clock.clone());
+        let handle = Handle::new(
+            Arc::clone(&outsides),
+            snapshots.clone(),
+            Arc::clone(&board),
+            clock.clone(),
+        );
         let mut engine = Engine::new(
             handle,
             Arc::clone(&board),

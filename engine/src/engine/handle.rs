@@ -10,6 +10,7 @@ use crate::error::{AdjustError, RequestError, SubmitError};
 use crate::metrics::ShardSnapshot;
 use crate::runtime::clock::Clock;
 use crate::runtime::guard::contain;
+use crate::runtime::shared::board::{Board, Phase};
 use crate::runtime::shared::inbox::Refused;
 use crate::runtime::shared::published::Published;
 use crate::runtime::shared::{Adjustment, Control, Message, Outside, RequestInfo};
@@ -25,6 +26,7 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(200);
 pub struct Handle {
     outsides: Arc<[&'static Outside]>,
     snapshots: Arc<[Arc<Published<ShardSnapshot>>]>,
+    board: Arc<Board>,
     clock: Clock,
 }
 
@@ -41,15 +43,26 @@ impl Handle {
     pub(crate) fn new(
         outsides: Arc<[&'static Outside]>,
         snapshots: Vec<Arc<Published<ShardSnapshot>>>,
+        board: Arc<Board>,
         clock: Clock,
     ) -> Self {
-        Self { outsides, snapshots: snapshots.into(), clock }
+        Self { outsides, snapshots: snapshots.into(), board, clock }
     }
 
     /// How many shards the engine has.
     #[must_use]
     pub fn n_shards(&self) -> usize {
         self.outsides.len()
+    }
+
+    /// Where a shard has come to in its life, without asking it.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such shard.
+    #[must_use]
+    pub fn phase(&self, shard: usize) -> Phase {
+        self.board.line(shard)
     }
 
     /// Hands a request to a shard: `start` is called there and its future runs as a request.
@@ -164,7 +177,7 @@ impl Handle {
     ///
     /// If there is no such shard.
     pub fn abandon_shard(&self, shard: usize) {
-        self.outsides[shard].control(Control::Enter(crate::runtime::shared::board::Phase::Gone));
+        self.outsides[shard].control(Control::Enter(Phase::Gone));
     }
 
     /// Takes the turns recorded so far (see [`Builder::record_turns`](crate::Builder::record_turns)), of all shards, in the order in which they began.

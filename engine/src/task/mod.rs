@@ -15,8 +15,10 @@ mod unit;
 mod remote;
 mod source;
 mod background;
+mod draining;
 
 pub use background::{Background, spawn_background};
+pub use draining::{Draining, draining, is_draining};
 pub(crate) use records::Tasks;
 pub use remote::{Remote, on_shard};
 pub use request::{Request, RequestOptions, spawn};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 
 use super::background::Detached;
+use super::draining::Listeners;
 use super::remote::RemoteTable;
 use super::source::Sources;
 use super::unit::Units;
@@ -80,6 +81,7 @@ pub(crate) struct Tasks {
     pub(super) remote: RemoteTable,
     pub(super) sources: Sources,
     pub(super) detached: Detached,
+    pub(super) listeners: Listeners,
     pub(crate) counters: RequestCounters,
     door: Cell<Door>,
     /// Live requests that were asked to end: while there are none, no poll has to look.
@@ -98,6 +100,7 @@ impl Tasks {
             remote: RemoteTable::default(),
             sources: Sources::default(),
             detached: Detached::default(),
+            listeners: Listeners::default(),
             counters: RequestCounters::default(),
             door: Cell::new(Door::Open),
             n_ending: Cell::new(0),
@@ -125,11 +128,18 @@ impl Tasks {
     /// Refuses further requests of this shard; those that other shards send are still served.
     pub(crate) fn refuse_new(&self) {
         self.door.set(self.door.get().max(Door::PeersOnly));
+        self.tell_draining();
+    }
+
+    /// Whether requests of this shard are refused.
+    pub(super) fn refuses(&self) -> bool {
+        self.door.get() != Door::Open
     }
 
     /// Refuses all further requests.
     pub(crate) fn close(&self) {
         self.door.set(Door::Shut);
+        self.tell_draining();
     }
 
     /// Opens a record for a request that stands where `heir` says, or tells why it is refused.

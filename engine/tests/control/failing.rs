@@ -37,18 +37,15 @@ fn at_once(
     reply.try_take().expect("all have ended").unwrap()
 }
 
-fn retry(change: impl FnOnce(&mut Retry)) -> Option<Retry> {
-    let mut retry = Retry::default();
+fn retry() -> Retry {
     // One burst of batches earns little: these tests are not about the budget.
-    retry.min_per_s = 100;
-    change(&mut retry);
-    Some(retry)
+    Retry { min_per_s: 100, ..Retry::default() }
 }
 
 #[test]
 fn a_batch_that_fails_once_succeeds_at_its_second_try() {
     let calls = at_once(50, behaviour(|_, n_before| n_before == 0), |options| {
-        options.retry = retry(|_| {});
+        options.retry = Some(retry());
     });
     assert!(calls.iter().all(|call| call.end == End::Answered { level: 0 }), "{calls:?}");
     assert_eq!(seen().borrow().batches.len(), 2);
@@ -60,7 +57,7 @@ fn a_batch_that_fails_once_succeeds_at_its_second_try() {
 fn a_poisoned_item_fails_alone_and_nothing_is_sent_again_once_it_has_succeeded() {
     let poisoned = behaviour(|items, _| items.contains(&77));
     let calls = at_once(128, poisoned, |options| {
-        options.retry = retry(|retry| retry.attempts_max = 2);
+        options.retry = Some(Retry { attempts_max: 2, ..retry() });
     });
     let failed: Vec<usize> = (0..128).filter(|number| calls[*number].end == End::Failed).collect();
     assert_eq!(failed, [77]);
@@ -80,7 +77,7 @@ fn a_poisoned_item_fails_alone_and_nothing_is_sent_again_once_it_has_succeeded()
 fn retries_stay_within_their_budget_when_everything_fails() {
     let (mut sim, stage) = simulate(22, 1, behaviour(|_, _| true), |options| {
         options.items_max = 1;
-        options.retry = retry(|retry| (retry.min_per_s, retry.backoff) = (0, MS));
+        options.retry = Some(Retry { min_per_s: 0, backoff: MS, ..retry() });
     });
     let calls = load(&mut sim, stage, &[(LOWEST, 500)], MS * 2_000, Duration::from_secs(5));
     assert!(calls.iter().all(|call| call.end == End::Failed));
@@ -94,9 +91,8 @@ fn an_open_circuit_refuses_at_once_and_closes_after_a_probe() {
     let behaviour = behaviour(|_, n_before| (100..160).contains(&n_before));
     let (mut sim, stage) = simulate(23, 1, behaviour, |options| {
         options.items_max = 1;
-        let mut breaker = BreakerOptions::default();
-        (breaker.window, breaker.open_for) = (MS * 100, MS * 50);
-        options.breaker = Some(breaker);
+        let (window, open_for) = (MS * 100, MS * 50);
+        options.breaker = Some(BreakerOptions { window, open_for, ..BreakerOptions::default() });
     });
     let calls = load(&mut sim, stage, &[(LOWEST, 1_000)], MS * 2_000, Duration::from_secs(5));
     let open = |call: &&Call| call.end == End::Shed(ShedReason::CircuitOpen);
@@ -112,9 +108,7 @@ fn what_waits_for_a_circuit_that_opens_is_told_and_not_kept_waiting() {
     let behaviour = Behaviour { item: MS, fails: |_, _| true };
     let calls = at_once(100, behaviour, |options| {
         options.items_max = 1;
-        let mut breaker = BreakerOptions::default();
-        breaker.calls_min = 5;
-        options.breaker = Some(breaker);
+        options.breaker = Some(BreakerOptions { calls_min: 5, ..BreakerOptions::default() });
     });
     let shed = calls.iter().filter(|call| call.end == End::Shed(ShedReason::CircuitOpen)).count();
     assert_eq!(shed, 95);
@@ -124,7 +118,7 @@ fn what_waits_for_a_circuit_that_opens_is_told_and_not_kept_waiting() {
 #[test]
 fn a_pause_before_a_retry_ends_with_the_stop() {
     let (mut sim, stage) = simulate(24, 1, behaviour(|_, _| true), |options| {
-        options.retry = retry(|retry| retry.backoff = Duration::from_secs(20));
+        options.retry = Some(Retry { backoff: Duration::from_secs(20), ..retry() });
     });
     let work = move || async move { (call(stage, 1, LOWEST).await.end, now()) };
     let reply = sim.handle().submit(0, RequestOptions::default(), work).unwrap();

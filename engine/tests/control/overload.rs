@@ -14,11 +14,8 @@ const DEADLINE: Duration = Duration::from_millis(60);
 const TARGET: Duration = Duration::from_millis(40);
 
 fn conditioned(preset: Preset) -> Option<Conditioning> {
-    let mut conditioning = Conditioning::default();
-    (conditioning.preset, conditioning.target) = (preset, TARGET);
     // Degraded from nowhere on: these tests want to see refusals.
-    conditioning.degrade_from = 1.0;
-    Some(conditioning)
+    Some(Conditioning { preset, target: TARGET, degrade_from: 1.0, ..Conditioning::default() })
 }
 
 /// Four times the capacity of 1,000/s, one item a batch.
@@ -68,9 +65,7 @@ fn every_preset_keeps_replies_in_time_where_nothing_does_not() {
 fn less_is_tried_before_nothing() {
     let (mut sim, stage) = simulate(4, 1, Behaviour::sound(MS), |options| {
         options.items_max = 1;
-        let mut conditioning = Conditioning::default();
-        conditioning.target = TARGET;
-        options.conditioning = Some(conditioning);
+        options.conditioning = Some(Conditioning { target: TARGET, ..Conditioning::default() });
     });
     // Twice the capacity: half of it fits when the other half takes a quarter.
     let calls = load(&mut sim, stage, &[(LOWEST, 1_600)], TIME, Duration::from_secs(20));
@@ -127,12 +122,14 @@ fn under_a_standing_delay_the_newest_go_first() {
         let (mut sim, stage) = simulate(7, 1, Behaviour::sound(MS), |options| {
             options.items_max = 1;
             options.window = Window::Idle;
-            let mut conditioning = Conditioning::default();
-            // Nothing is dropped within this time; the order changes after twice the target.
-            conditioning.preset = Preset::Codel;
-            conditioning.target = if newest_first { MS * 20 } else { Duration::from_secs(600) };
-            conditioning.interval = Duration::from_secs(600);
-            options.conditioning = Some(conditioning);
+            // Nothing is dropped within this interval; the order changes after twice the target.
+            let forever = Duration::from_secs(600);
+            options.conditioning = Some(Conditioning {
+                preset: Preset::Codel,
+                target: if newest_first { MS * 20 } else { forever },
+                interval: forever,
+                ..Conditioning::default()
+            });
         });
         let calls = load(&mut sim, stage, &[(LOWEST, 1_500)], TIME, Duration::from_secs(20));
         goodput(&calls, DEADLINE, SETTLED, TIME)

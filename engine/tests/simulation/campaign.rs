@@ -92,18 +92,20 @@ fn policy(placement: Placement, dedup: Dedup) -> StageOptions {
     options
 }
 
-/// The same with every controller, each tight enough to act on a few hundred requests.
-fn controlled(mut options: StageOptions, preset: Preset) -> StageOptions {
+/// The same with every controller, each tight enough to act on a few hundred requests. What refuses
+/// first hides the others, so a seed leaves some of these out.
+fn controlled(mut options: StageOptions, preset: Preset, seed: u64) -> StageOptions {
     let us = Duration::from_micros;
     let mut conditioning = Conditioning::default();
     (conditioning.preset, conditioning.target) = (preset, us(800));
     conditioning.interval = us(400);
-    options.conditioning = Some(conditioning);
+    options.conditioning = (!seed.is_multiple_of(3)).then_some(conditioning);
     let mut rate = RateLimit::per_s(4_000);
     (rate.counts, rate.lease) = (Counts::Items, us(500));
     options.rate = Some(rate);
-    options.in_flight_max = 30;
-    options.admitted_per_s = Some(50_000);
+    options.in_flight_max = if seed.is_multiple_of(2) { 12 } else { usize::MAX };
+    options.admitted_per_s = seed.is_multiple_of(5).then_some(200);
+    options.queue_max = 8;
     let mut retry = Retry::default();
     (retry.attempts_max, retry.backoff, retry.budget_percent) = (2, us(200), 100);
     options.retry = Some(retry);
@@ -141,8 +143,8 @@ fn declare(campaign: &Campaign) -> (Builder, Stages) {
     let mut here = policy(Placement::Local, Dedup::Queued);
     if campaign.controlled {
         // Only this preset can tell other shards how much it takes.
-        gathering = controlled(gathering, Preset::InFlight);
-        here = controlled(here, preset(campaign.seed));
+        gathering = controlled(gathering, Preset::InFlight, campaign.seed);
+        here = controlled(here, preset(campaign.seed), campaign.seed);
     }
     let gathered = builder.shared_stage("gathered", gathering, |_| async { Ok(Unruly) });
     let local = builder.stage("local", here, |_| async { Ok(Unruly) });

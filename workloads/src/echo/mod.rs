@@ -12,7 +12,7 @@ mod http;
 pub mod deploy;
 
 pub use config::{Config, Protocol};
-pub use deploy::{ServeError, serve};
+pub use deploy::serve;
 
 /// The page of the HTTP variant, 13 bytes.
 pub const PAGE: &[u8] = b"Hello, World!";

@@ -13,6 +13,15 @@ pub const PRIORITY_MAX: u8 = 9;
 /// Most directories of the file set, about 5 MB each.
 pub const DIRECTORIES_MAX: u32 = 1_000;
 
+/// Most connections that a shard may keep open: a listener's own bound.
+pub const CONNECTIONS_OPEN_MAX: u32 = 65_536;
+/// Least that a head may have: what browsers send.
+const HEAD_BYTES_LEAST: u32 = 1_024;
+/// Longest time that a client may be given.
+const TIME_MS_MAX: u32 = 600_000;
+/// Longest time that a stop is held up by connections on which nothing is asked.
+const LAST_WORD_MS_MAX: u32 = 2_000;
+
 /// The staged workload: an HTTP server made of stages, and what is asked of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -138,6 +147,9 @@ pub struct HttpLimits {
     pub write_ms: u32,
     /// Time for a whole request, from its head to its reply.
     pub request_ms: u32,
+    /// When the server stops, how long a connection on which nothing is asked still hears a request
+    /// that was on its way, in order to refuse it in words.
+    pub last_word_ms: u32,
 }
 
 impl Default for HttpLimits {
@@ -152,7 +164,27 @@ impl Default for HttpLimits {
             idle_ms: 30_000,
             write_ms: 30_000,
             request_ms: 10_000,
+            last_word_ms: 100,
         }
+    }
+}
+
+impl HttpLimits {
+    fn check(&self, in_range: &mut impl FnMut(String, u64, u64, u64)) {
+        let mut limit = |name: &str, value: u32, least: u32, most: u32| {
+            in_range(format!("/limits/{name}"), value.into(), least.into(), most.into());
+        };
+        limit("connections_max", self.connections_max, 1, CONNECTIONS_OPEN_MAX);
+        limit("head_bytes_max", self.head_bytes_max, HEAD_BYTES_LEAST, 1 << 20);
+        limit("headers_max", self.headers_max, 1, 1_000);
+        limit("target_bytes_max", self.target_bytes_max, 64, self.head_bytes_max.max(64));
+        limit("body_bytes_max", self.body_bytes_max, 0, 1 << 30);
+        limit("head_ms", self.head_ms, 1, TIME_MS_MAX);
+        limit("request_ms", self.request_ms, 1, TIME_MS_MAX);
+        // A client that waits for its reply is silent all the while.
+        limit("idle_ms", self.idle_ms, self.request_ms.max(1), TIME_MS_MAX);
+        limit("write_ms", self.write_ms, 1, TIME_MS_MAX);
+        limit("last_word_ms", self.last_word_ms, 0, LAST_WORD_MS_MAX);
     }
 }
 
@@ -234,6 +266,7 @@ impl Config {
         let bytes = u64::from(dynamic.degraded_bytes);
         in_range("/dynamic/degraded_bytes".to_owned(), bytes, 64, dynamic.page_bytes.into());
         in_range("/dynamic/degraded_percent".to_owned(), dynamic.degraded_percent.into(), 1, 100);
+        self.limits.check(&mut in_range);
         let connections = u64::from(self.clients.connections);
         in_range("/clients/connections".to_owned(), connections, 1, CONNECTIONS_MAX.into());
         in_range("/clients/timeout_ms".to_owned(), self.clients.timeout_ms.into(), 1, 600_000);

@@ -13,12 +13,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
-use forebay_workloads::echo::Protocol;
+use forebay_workloads::echo::{Config, Protocol};
 
-use crate::server::{ANY_PORT, ServerSpec};
 use crate::subject::CellError;
 use crate::workload_file::Peer;
 
+/// Where a server listens: its port does not matter.
+const ANY_PORT: &str = "127.0.0.1:0";
 /// How long a server may take until it listens.
 const START_MAX: Duration = Duration::from_secs(10);
 
@@ -29,9 +30,8 @@ type Serve = fn(Option<Duration>, Sender<SocketAddr>) -> std::io::Result<()>;
 ///
 /// # Errors
 /// When there is no such peer of this service, or it cannot listen.
-pub fn serve(peer: Peer, spec: &ServerSpec) -> Result<(String, String), CellError> {
-    let service = &spec.service;
-    if spec.cpus.len() != 1 {
+pub fn serve(peer: Peer, service: &Config, cpus: &[usize]) -> Result<(String, String), CellError> {
+    if cpus.len() != 1 {
         return Err(CellError::NotBuilt("a peer of echo that uses several cores".to_owned()));
     }
     let (server, sockets): (Serve, &str) = match (peer, service.protocol) {

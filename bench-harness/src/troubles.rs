@@ -8,7 +8,7 @@ use std::io;
 
 /// Breaks and wrong replies, from the first greeting to the last look.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Troubles {
+pub(crate) struct Troubles {
     n_broken: u64,
     first_break: Option<String>,
     n_wrong: u64,
@@ -17,19 +17,19 @@ pub(super) struct Troubles {
 
 impl Troubles {
     /// Notes that a connection can be used no more; once for each.
-    pub(super) fn note_break(&mut self, connection: u64, error: &io::Error) {
+    pub(crate) fn note_break(&mut self, connection: u64, error: &io::Error) {
         self.n_broken += 1;
         self.first_break.get_or_insert_with(|| format!("connection {connection}: {error}"));
     }
 
     /// Notes a reply that is wrong, unasked or no reply at all.
-    pub(super) fn note_wrong(&mut self, what: &str) {
+    pub(crate) fn note_wrong(&mut self, what: &str) {
         self.n_wrong += 1;
         self.first_wrong.get_or_insert_with(|| what.to_owned());
     }
 
     /// Why the cell is invalid, beside what its measured phase has told: `n_counted` wrong replies.
-    pub(super) fn reasons(&self, n_connections: u32, n_counted: u64) -> Vec<String> {
+    pub(crate) fn reasons(&self, n_connections: u64, n_counted: u64) -> Vec<String> {
         let mut reasons = Vec::new();
         if let Some(first) = &self.first_break {
             let n_broken = self.n_broken;

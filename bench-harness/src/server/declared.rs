@@ -1,0 +1,162 @@
+//! A service of a workload file: what it declares before its engine starts, and how it then serves.
+
+use std::net::SocketAddr;
+
+use forebay::net::Address;
+use forebay::{Builder, Engine};
+#[cfg(feature = "http")]
+use forebay_workloads::admin::Admin;
+use forebay_workloads::echo;
+use forebay_workloads::listening::ServeError;
+#[cfg(feature = "http")]
+use forebay_workloads::staged::{Graph, Staged};
+use serde::{Deserialize, Serialize};
+
+use crate::subject::CellError;
+use crate::workload_file::Workload;
+
+/// A workload that is served over a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Service {
+    /// Connections that get back what they send.
+    Echo(forebay_workloads::echo::Config),
+    /// Files and pages over HTTP.
+    Staged(forebay_workloads::staged::Config),
+}
+
+impl Service {
+    /// The service of a workload file; `None` if it makes its requests itself.
+    #[must_use]
+    pub fn of(workload: &Workload) -> Option<Self> {
+        match workload {
+            Workload::Units(_) => None,
+            Workload::Echo(config) => Some(Self::Echo(config.clone())),
+            Workload::Staged(config) => Some(Self::Staged(config.clone())),
+        }
+    }
+
+    /// Whether it has pages for whoever runs it.
+    #[must_use]
+    pub const fn has_admin(&self) -> bool {
+        matches!(self, Self::Staged(_))
+    }
+
+    /// Connections that its clients may hold open.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        match self {
+            Self::Echo(config) => config.connections.into(),
+            Self::Staged(config) => config.clients.connections.into(),
+        }
+    }
+}
+
+/// A service whose stages stand on a builder. Its files, if it has any, last as long as this.
+#[derive(Debug)]
+pub(super) enum Declared {
+    Echo(echo::Config),
+    #[cfg(feature = "http")]
+    Staged(Staged, Graph),
+}
+
+impl Declared {
+    /// Makes the service's data and declares its stages.
+    pub(super) fn new(
+        service: &Service,
+        seed: u64,
+        builder: &mut Builder,
+    ) -> Result<Self, CellError> {
+        match service {
+            Service::Echo(config) => Ok(Self::Echo(config.clone())),
+            Service::Staged(config) => Self::staged(config, seed, builder),
+        }
+    }
+
+    #[cfg(feature = "http")]
+    fn staged(
+        config: &forebay_workloads::staged::Config,
+        seed: u64,
+        builder: &mut Builder,
+    ) -> Result<Self, CellError> {
+        let staged =
+            Staged::new(config, seed).map_err(|error| CellError::Setup(error.to_string()))?;
+        let graph = staged.declare(builder);
+        Ok(Self::Staged(staged, graph))
+    }
+
+    #[cfg(not(feature = "http"))]
+    fn staged(
+        _: &forebay_workloads::staged::Config,
+        _: u64,
+        _: &mut Builder,
+    ) -> Result<Self, CellError> {
+        Err(ServeError::LeftOut("http").into())
+    }
+
+    /// Serves at an address on all shards, and tells the one that the system chose.
+    pub(super) fn serve(&self, engine: &Engine, address: &Address) -> Result<Address, CellError> {
+        Ok(match self {
+            Self::Echo(config) => echo::serve(engine, config, address)?,
+            #[cfg(feature = "http")]
+            Self::Staged(staged, graph) => staged.serve(engine, *graph, address)?,
+        })
+    }
+
+    /// Serves the pages for whoever runs the service, if it has some.
+    #[cfg(feature = "http")]
+    pub(super) fn serve_admin(
+        &self,
+        engine: &Engine,
+        address: SocketAddr,
+    ) -> Result<AdminPages, CellError> {
+        match self {
+            Self::Echo(_) => Ok(AdminPages(None)),
+            Self::Staged(..) => match Admin::start(engine.handle().clone(), address) {
+                Ok(admin) => Ok(AdminPages(Some(admin))),
+                Err(error) => {
+                    Err(CellError::Setup(format!("admin pages cannot be at {address}: {error}")))
+                }
+            },
+        }
+    }
+
+    /// This build has no service with admin pages.
+    #[cfg(not(feature = "http"))]
+    pub(super) fn serve_admin(&self, _: &Engine, _: SocketAddr) -> Result<AdminPages, CellError> {
+        Ok(AdminPages)
+    }
+}
+
+/// The admin pages of a service, served as long as this is kept.
+#[cfg(feature = "http")]
+#[derive(Debug)]
+pub(super) struct AdminPages(Option<Admin>);
+
+/// The admin pages of a service: none in this build.
+#[cfg(not(feature = "http"))]
+#[derive(Debug)]
+pub(super) struct AdminPages;
+
+impl AdminPages {
+    /// Where they are.
+    #[cfg(feature = "http")]
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.0.as_ref().map(Admin::address)
+    }
+
+    /// Nowhere.
+    #[cfg(not(feature = "http"))]
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        None
+    }
+}
+
+impl From<ServeError> for CellError {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::LeftOut(_) => Self::NotBuilt(error.to_string()),
+            error => Self::Setup(error.to_string()),
+        }
+    }
+}

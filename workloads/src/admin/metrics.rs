@@ -1,0 +1,173 @@
+//! What shards and stages have counted, in the text that Prometheus reads.
+//!
+//! The crate `prometheus-client` writes the text; nothing is counted in its own types, whose counts
+//! are atomics of the whole process. A collector reads what shards have published when it is asked.
+//! Labels are numbers of shards and names of stages: as many as there are of them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay::{Distribution, ShardSnapshot, StageSnapshot};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+/// What the page is, for whoever reads it.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What every name begins with.
+const PREFIX: &str = "forebay";
+/// The shares of times that are told.
+const QUANTILES: [(&str, f64); 3] = [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99)];
+
+/// A name, what it is, and where it stands in a snapshot.
+type Row<S, V> = (&'static str, &'static str, fn(&S) -> V);
+
+const SHARD_COUNTERS: &[Row<ShardSnapshot, u64>] = &[
+    ("requests_started", "Requests begun.", |shard| shard.requests_started),
+    ("requests_ended", "Requests ended, in whatever way.", |shard| shard.requests_ended),
+    ("turns", "Turns of the shard.", |shard| shard.turns),
+    ("polls", "Polls of tasks.", |shard| shard.polls),
+    ("polls_long", "Polls that took longer than 1 ms.", |shard| shard.long_polls),
+    ("connections_accepted", "Connections accepted.", |shard| shard.net.accepted),
+    ("connections_closed", "Connections closed.", |shard| shard.net.closed),
+    ("connections_timed_out", "Connections cut for silence or blocked writes.", |shard| {
+        shard.net.timed_out
+    }),
+    ("accept_pauses", "Pauses in accepting for lack of descriptors.", |shard| {
+        shard.net.accept_pauses
+    }),
+    ("received_bytes", "Bytes received.", |shard| shard.net.received_bytes),
+    ("sent_bytes", "Bytes sent.", |shard| shard.net.sent_bytes),
+];
+
+const SHARD_SECONDS: &[Row<ShardSnapshot, f64>] =
+    &[("busy_seconds", "Time in turns that had something to do.", |shard| {
+        shard.busy.as_secs_f64()
+    })];
+
+const STAGE_COUNTERS: &[Row<StageSnapshot, u64>] = &[
+    ("stage_calls", "Calls that were queued.", |stage| stage.calls),
+    ("stage_items", "Items sent in batches.", |stage| stage.items),
+    ("stage_batches", "Batches.", |stage| stage.batches),
+    ("stage_deduplicated", "Calls that shared another call's item.", |stage| stage.deduplicated),
+    ("stage_shed", "Calls refused for lack of room.", |stage| stage.shed),
+    ("stage_expired", "Calls whose deadline passed.", |stage| stage.expired),
+    ("stage_refused", "Calls refused for another reason.", |stage| stage.refused),
+    ("stage_failed", "Calls that got any other error.", |stage| stage.failed),
+    ("stage_cancelled", "Calls whose caller had gone.", |stage| stage.cancelled),
+    ("stage_abandoned", "Batches dropped unfinished.", |stage| stage.abandoned),
+];
+
+const STAGE_GAUGES: &[Row<StageSnapshot, f64>] = &[
+    ("stage_depth_items", "Items that wait.", |stage| stage.depth as f64),
+    ("stage_permits_out", "Batches in flight.", |stage| stage.permits_out as f64),
+    ("stage_permits", "Batches that may be in flight.", |stage| stage.permits as f64),
+];
+
+const STAGE_TIMES: &[Row<StageSnapshot, Distribution>] = &[
+    ("stage_wait_seconds", "Time in the queue, since the start.", |stage| stage.wait.clone()),
+    ("stage_run_seconds", "Time in the batch function, since the start.", |stage| {
+        stage.run.clone()
+    }),
+];
+
+const SHARD_GAUGES: &[Row<ShardSnapshot, f64>] = &[
+    ("requests_live", "Requests alive, connections among them.", |shard| {
+        shard.live_requests as f64
+    }),
+    ("sockets_open", "Connections and listeners open.", |shard| shard.net.open as f64),
+];
+
+/// The page.
+pub(super) fn text(shards: Vec<Arc<ShardSnapshot>>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_collector(Box::new(Shards(shards)));
+    let mut page = String::new();
+    text::encode(&mut page, &registry)?;
+    Ok(page)
+}
+
+#[derive(Debug)]
+struct Shards(Vec<Arc<ShardSnapshot>>);
+
+impl Collector for Shards {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for (name, help, value) in SHARD_COUNTERS {
+            let counts =
+                self.shards().map(|(label, shard)| ([label], ConstCounter::new(value(shard))));
+            family(&mut encoder, name, help, counts)?;
+        }
+        for (name, help, value) in SHARD_SECONDS {
+            let counts =
+                self.shards().map(|(label, shard)| ([label], ConstCounter::new(value(shard))));
+            family(&mut encoder, name, help, counts)?;
+        }
+        for (name, help, value) in SHARD_GAUGES {
+            let values =
+                self.shards().map(|(label, shard)| ([label], ConstGauge::new(value(shard))));
+            family(&mut encoder, name, help, values)?;
+        }
+        for (name, help, value) in STAGE_COUNTERS {
+            let counts =
+                self.stages().map(|(label, stage)| (label, ConstCounter::new(value(stage))));
+            family(&mut encoder, name, help, counts)?;
+        }
+        for (name, help, value) in STAGE_GAUGES {
+            let values = self.stages().map(|(label, stage)| (label, ConstGauge::new(value(stage))));
+            family(&mut encoder, name, help, values)?;
+        }
+        for (name, help, times) in STAGE_TIMES {
+            family(&mut encoder, name, help, self.quantiles(*times))?;
+        }
+        Ok(())
+    }
+}
+
+type Label = (&'static str, String);
+
+impl Shards {
+    fn shards(&self) -> impl Iterator<Item = (Label, &ShardSnapshot)> {
+        self.0.iter().map(|shard| (("shard", shard.shard.index().to_string()), &**shard))
+    }
+
+    fn stages(&self) -> impl Iterator<Item = ([Label; 2], &StageSnapshot)> {
+        self.shards().flat_map(|(label, shard)| {
+            let stages = shard.stages.iter();
+            stages.map(move |stage| ([("stage", stage.name.clone()), label.clone()], stage))
+        })
+    }
+
+    fn quantiles(
+        &self,
+        times: fn(&StageSnapshot) -> Distribution,
+    ) -> impl Iterator<Item = ([Label; 3], ConstGauge<f64>)> {
+        self.stages().flat_map(move |([name, shard], stage)| {
+            let times = times(stage);
+            QUANTILES.iter().filter_map(move |(word, share)| {
+                let seconds = times.at(*share).as_ref().map(Duration::as_secs_f64)?;
+                let labels = [name.clone(), shard.clone(), ("quantile", (*word).to_owned())];
+                Some((labels, ConstGauge::new(seconds)))
+            })
+        })
+    }
+}
+
+/// All values of one name.
+fn family<M: EncodeMetric, const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl Iterator<Item = ([Label; N], M)>,
+) -> Result<(), fmt::Error> {
+    let mut values = values.peekable();
+    // Nothing counted, nothing told: a name without a value has no type yet.
+    let Some((_, first)) = values.peek() else { return Ok(()) };
+    let mut family = encoder.encode_descriptor(name, help, None, first.metric_type())?;
+    for (labels, value) in values {
+        value.encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}

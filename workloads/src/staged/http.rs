@@ -1,0 +1,149 @@
+//! Connections: hyper on the shard's own sockets, and every bound that a client meets.
+//!
+//! hyper parses; it answers what breaks the grammar (400), a head of too many headers or bytes (431)
+//! and a target beyond its own limit (414), and then closes. A client that is slow with its head or
+//! silent is cut, one that does not read is held back and then cut, one that closes its side after
+//! asking is still answered.
+//!
+//! A connection is a request of the engine, so that a stop that drains waits until its replies have
+//! left; each HTTP request on it is another, with a deadline, so that it can be listed, cancelled and
+//! refused. When the engine stops, requests that are under way end, and those that come afterwards
+//! are refused, in words: an idle connection is kept a moment longer, because its client may have
+//! sent a request that is still on the wire, and cutting that off would lose it silently.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use forebay::net::{Connection, ConnectionOptions, HyperIo, HyperTimer, ListenOptions, Listener};
+use forebay::{RequestOptions, draining, is_draining, scope, sleep, spawn};
+use futures_lite::future::or;
+use http_body_util::BodyExt as _;
+use hyper::Request;
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+
+use super::asked::Asked;
+use super::config::{Config, HttpLimits};
+use super::graph::Graph;
+use super::refusal::Refusal;
+use super::reply::{self, Reply};
+
+/// The smallest buffer that hyper reads into.
+const HYPER_BUFFER_BYTES_MIN: usize = 8_192;
+
+/// What all connections of a shard share.
+#[derive(Debug)]
+struct Site {
+    graph: Graph,
+    limits: HttpLimits,
+    directories: u32,
+    hyper: http1::Builder,
+}
+
+/// The bounds of a listener.
+pub(super) fn listen_options(limits: &HttpLimits) -> ListenOptions {
+    let connection = ConnectionOptions {
+        idle: Some(millis(limits.idle_ms)),
+        write_within: millis(limits.write_ms),
+        ..ConnectionOptions::default()
+    };
+    let connections_max = limits.connections_max as usize;
+    ListenOptions { connections_max, connection, ..ListenOptions::default() }
+}
+
+/// Gives every connection a request of its own, until the engine stops.
+pub(super) async fn accept(listener: Listener, config: Config, graph: Graph) {
+    let site = Rc::new(Site {
+        graph,
+        limits: config.limits,
+        directories: config.files.directories,
+        hyper: hyper(&config.limits),
+    });
+    while let Ok(connection) = listener.accept().await {
+        spawn(RequestOptions::default(), serve(connection, Rc::clone(&site))).detach();
+    }
+}
+
+fn hyper(limits: &HttpLimits) -> http1::Builder {
+    let head_bytes_max = limits.head_bytes_max as usize;
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(HyperTimer::new())
+        .header_read_timeout(millis(limits.head_ms))
+        .max_headers(limits.headers_max as usize)
+        .max_header_size(head_bytes_max)
+        .max_buf_size(head_bytes_max.max(HYPER_BUFFER_BYTES_MIN))
+        .half_close(true)
+        .pipeline_flush(true);
+    builder
+}
+
+/// Serves one connection to its end.
+async fn serve(connection: Connection, site: Rc<Site>) {
+    let service = service_fn(|request| {
+        let site = Rc::clone(&site);
+        async move { Ok::<_, Infallible>(site.reply(request).await) }
+    });
+    let mut serving = pin!(site.hyper.serve_connection(HyperIo::new(connection), service));
+    let told_to_end = async {
+        draining().await;
+        sleep(millis(site.limits.last_word_ms)).await;
+        false
+    };
+    // A connection that breaks is its client's to notice: there is nobody else to tell.
+    let ended = or(async { serving.as_mut().await.map_or(true, |()| true) }, told_to_end).await;
+    if !ended {
+        serving.as_mut().graceful_shutdown();
+        drop(serving.await);
+    }
+}
+
+impl Site {
+    /// The reply to one request.
+    async fn reply(&self, request: Request<Incoming>) -> Reply {
+        let reply = match self.page(request).await {
+            Ok(page) => reply::page(page),
+            Err(refusal) => reply::refusal(refusal),
+        };
+        if is_draining() { reply::closing(reply) } else { reply }
+    }
+
+    async fn page(&self, request: Request<Incoming>) -> Result<super::make_pages::Page, Refusal> {
+        let (head, body) = request.into_parts();
+        let asked = Asked::read(&head, &self.limits, self.directories)?;
+        let options = RequestOptions::within(millis(self.limits.request_ms));
+        let graph = self.graph;
+        // Dropped with the connection, and then cancelled.
+        let request = spawn(options, async move {
+            discard(body).await?;
+            graph.answer(asked).await
+        });
+        request.await?
+    }
+}
+
+/// Reads a body to its end, which its length bounds, and keeps nothing of it.
+async fn discard(mut body: Incoming) -> Result<(), Refusal> {
+    if body.is_end_stream() {
+        return Ok(());
+    }
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            frame.map_err(|_broken| Refusal::BadRequest)?;
+        }
+        Ok(())
+    };
+    let left = scope().left().unwrap_or(Duration::MAX);
+    or(read, async move {
+        sleep(left).await;
+        Err(Refusal::BodySlow)
+    })
+    .await
+}
+
+fn millis(ms: u32) -> Duration {
+    Duration::from_millis(ms.into())
+}

@@ -1,0 +1,98 @@
+//! The stage `dynamic`: the bottleneck, on purpose.
+//!
+//! A page belongs to its number, so nothing of it can be kept or shared; each shard makes one after
+//! the other, as a serial downstream would. A degraded page is shorter and takes a share of the
+//! time: what an overloaded site can still afford.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay::{Batch, Stage};
+
+use super::config::{Dynamic, Work};
+use super::page::{Level, PageId, n_bytes};
+
+/// Longest stretch for which making a page keeps the core, so that connections are accepted and
+/// requests refused meanwhile: as long as a pass of the shard may last.
+const BURN_SLICE: Duration = Duration::from_micros(100);
+
+/// Makes dynamic pages.
+#[derive(Debug)]
+pub(super) struct MakePages {
+    pub(super) dynamic: Dynamic,
+    pub(super) seed: u64,
+}
+
+/// A page to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order {
+    /// Which.
+    pub(super) id: PageId,
+    /// How much of it.
+    pub(super) level: Level,
+}
+
+/// A page that was made.
+#[derive(Clone, Debug)]
+pub(super) struct Page {
+    /// Its bytes.
+    pub(super) body: Bytes,
+    /// How much of the page they are.
+    pub(super) level: Level,
+}
+
+impl MakePages {
+    async fn make(&self, order: Order) -> Page {
+        let Order { id, level } = order;
+        let service_time = id.service_time(&self.dynamic, self.seed, level);
+        match self.dynamic.work {
+            Work::Waits => forebay::sleep(service_time).await,
+            Work::Burns => burn(service_time).await,
+        }
+        let bytes = id.content(self.seed).bytes(n_bytes(&self.dynamic, level));
+        Page { body: bytes.into(), level }
+    }
+}
+
+/// Keeps the core busy for so long in all, and lets others have it in between.
+async fn burn(time: Duration) {
+    let mut left = time;
+    while !left.is_zero() {
+        let slice = left.min(BURN_SLICE);
+        spin(slice);
+        left -= slice;
+        forebay::yield_now().await;
+    }
+}
+
+/// Keeps the core busy. The shard's clock stands still meanwhile, so this reads the host's.
+#[expect(clippy::disallowed_methods, reason = "burning real time is the purpose")]
+fn spin(time: Duration) {
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+impl Stage for MakePages {
+    type Item = Order;
+    type Key = PageId;
+    type Class = ();
+    type Value = Page;
+    type Error = Infallible;
+
+    fn key(order: &Order) -> PageId {
+        order.id
+    }
+
+    fn class(_: &Order) {}
+
+    async fn run(self: Rc<Self>, batch: Batch<Self>) -> Result<(), Infallible> {
+        for item in batch.items() {
+            item.settle(Ok(self.make(*item.item()).await));
+        }
+        Ok(())
+    }
+}
