@@ -19,7 +19,7 @@
 //! a reply counts only if the bound was reached while its call was in flight; otherwise it says
 //! nothing about the bound.
 //!
-//! Classes: each more important class that presses halves what the lower ones may use, so that they
+//! Classes: each more important class that presses leaves a third to the lower ones, so that they
 //! are shed first; a class with nothing in flight is let in all the same, one call, so that it makes
 //! some progress. While several classes press, a late reply to one that is not the lowest counts
 //! four times, since the lower ones are there to be shed for it.
@@ -43,8 +43,12 @@ const GOOD_PER_LATE_IMPORTANT: f64 = 199.0;
 /// may be late together, and the next ones would still be echoes of the same excess.
 const KEPT_PER_ROUND: f64 = 0.8;
 
-/// What may be owed at most, as a part of the bound: what one round trip full of late replies cuts.
-const OWED_MAX: f64 = RISE * GOOD_PER_LATE;
+/// What may be owed at most, as a part of the bound: it is paid off within a hundred round trips.
+const OWED_MAX: f64 = 1.0;
+
+/// What each more important class that presses leaves of the bound to those below. With a half the
+/// important one is itself refused now and then, since its own bursts are as high.
+const LEFT_BELOW: f64 = 1.0 / 3.0;
 
 /// The weight of a new sample in the smoothed sojourn, as in the round-trip estimate of RFC 6298.
 const SMOOTHING: f64 = 1.0 / 8.0;
@@ -193,7 +197,8 @@ impl InFlight {
     fn share(&self, now: Time, class: usize) -> f64 {
         let above = &self.classes[class + 1..];
         let n_above = above.iter().filter(|other| self.presses(now, other)).count();
-        (self.limit / f64::powi(2.0, i32::try_from(n_above).unwrap_or(i32::MAX))).max(1.0)
+        let left = LEFT_BELOW.powi(i32::try_from(n_above).unwrap_or(i32::MAX));
+        (self.limit * left).max(1.0)
     }
 
     /// Whether a class has calls here, or has lately asked.

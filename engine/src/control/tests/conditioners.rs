@@ -156,13 +156,13 @@ fn a_bound_that_is_dealt_out_in_shares_moves_when_a_share_is_used_up() {
 }
 
 #[test]
-fn a_lower_class_has_half_while_a_more_important_one_presses() {
+fn a_lower_class_has_a_third_while_a_more_important_one_presses() {
     let (mut conditioner, now) = steady(100, 0);
     let is_refused = |verdict| matches!(verdict, Verdict::Reject { .. });
     assert!(!is_refused(ask(&mut conditioner, now, 0, 60)));
     conditioner.took_in(now, 5);
     assert!(is_refused(ask(&mut conditioner, now, 0, 60)));
-    assert!(!is_refused(ask(&mut conditioner, now, 0, 49)));
+    assert!(!is_refused(ask(&mut conditioner, now, 0, 30)));
     assert!(!is_refused(ask(&mut conditioner, now, 5, 60)));
     // It has gone, and has not asked for a while.
     conditioner.withdrawn(5);
