@@ -3,6 +3,9 @@
 //! This is the value of `{"workload": {"staged": …}}`: the server, and what its clients ask of it.
 //! Serde checks shapes; [`Config::check`] finds what has the right shape and still cannot be run.
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +22,8 @@ pub const CONNECTIONS_OPEN_MAX: u32 = 65_536;
 const HEAD_BYTES_LEAST: u32 = 1_024;
 /// Longest time that a client may be given.
 const TIME_MS_MAX: u32 = 600_000;
+/// Longest name of a class.
+const NAME_BYTES_MAX: usize = 64;
 /// Longest time that a stop is held up by connections on which nothing is asked.
 const LAST_WORD_MS_MAX: u32 = 2_000;
 
@@ -169,25 +174,6 @@ impl Default for HttpLimits {
     }
 }
 
-impl HttpLimits {
-    fn check(&self, in_range: &mut impl FnMut(String, u64, u64, u64)) {
-        let mut limit = |name: &str, value: u32, least: u32, most: u32| {
-            in_range(format!("/limits/{name}"), value.into(), least.into(), most.into());
-        };
-        limit("connections_max", self.connections_max, 1, CONNECTIONS_OPEN_MAX);
-        limit("head_bytes_max", self.head_bytes_max, HEAD_BYTES_LEAST, 1 << 20);
-        limit("headers_max", self.headers_max, 1, 1_000);
-        limit("target_bytes_max", self.target_bytes_max, 64, self.head_bytes_max.max(64));
-        limit("body_bytes_max", self.body_bytes_max, 0, 1 << 30);
-        limit("head_ms", self.head_ms, 1, TIME_MS_MAX);
-        limit("request_ms", self.request_ms, 1, TIME_MS_MAX);
-        // A client that waits for its reply is silent all the while.
-        limit("idle_ms", self.idle_ms, self.request_ms.max(1), TIME_MS_MAX);
-        limit("write_ms", self.write_ms, 1, TIME_MS_MAX);
-        limit("last_word_ms", self.last_word_ms, 0, LAST_WORD_MS_MAX);
-    }
-}
-
 /// One class of requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -250,37 +236,124 @@ impl Config {
     /// (relative to this value) and what is wrong there.
     #[must_use]
     pub fn check(&self) -> Vec<(String, String)> {
-        let mut faults = Vec::new();
-        let mut in_range = |pointer: String, value: u64, least: u64, most: u64| {
-            if value < least || value > most {
-                faults.push((pointer, format!("must be between {least} and {most}, is {value}")));
-            }
-        };
-        let directories = u64::from(self.files.directories);
-        in_range("/files/directories".to_owned(), directories, 1, DIRECTORIES_MAX.into());
-        in_range("/files/zipf_percent".to_owned(), self.files.zipf_percent.into(), 1, 400);
-        in_range("/cache/bytes_max".to_owned(), self.cache.bytes_max, 1, 1 << 40);
-        let dynamic = &self.dynamic;
-        in_range("/dynamic/service_us".to_owned(), dynamic.service_us.into(), 1, 10_000_000);
-        in_range("/dynamic/page_bytes".to_owned(), dynamic.page_bytes.into(), 64, 1 << 20);
-        let bytes = u64::from(dynamic.degraded_bytes);
-        in_range("/dynamic/degraded_bytes".to_owned(), bytes, 64, dynamic.page_bytes.into());
-        in_range("/dynamic/degraded_percent".to_owned(), dynamic.degraded_percent.into(), 1, 100);
-        self.limits.check(&mut in_range);
-        let connections = u64::from(self.clients.connections);
-        in_range("/clients/connections".to_owned(), connections, 1, CONNECTIONS_MAX.into());
-        in_range("/clients/timeout_ms".to_owned(), self.clients.timeout_ms.into(), 1, 600_000);
+        let mut faults = Faults(Vec::new());
+        faults.range("/files/directories", self.files.directories, 1, DIRECTORIES_MAX);
+        faults.range("/files/zipf_percent", self.files.zipf_percent, 1, 400);
+        faults.range("/cache/bytes_max", self.cache.bytes_max, 1, 1 << 40);
+        self.dynamic.check(&mut faults);
+        self.limits.check(&mut faults);
+        faults.range("/clients/connections", self.clients.connections, 1, CONNECTIONS_MAX);
+        faults.range("/clients/timeout_ms", self.clients.timeout_ms, 1, TIME_MS_MAX);
         let per_connection = self.clients.requests_per_connection.unwrap_or(1);
-        in_range("/clients/requests_per_connection".to_owned(), per_connection.into(), 1, 1 << 31);
-        for (idx, class) in self.classes.iter().enumerate() {
-            let pointer = format!("/classes/{idx}/priority");
-            in_range(pointer, class.priority.into(), 0, PRIORITY_MAX.into());
+        faults.range("/clients/requests_per_connection", per_connection, 1, 1 << 31);
+        check_classes(&self.classes, &mut faults);
+        faults.0
+    }
+}
+
+impl Dynamic {
+    fn check(&self, faults: &mut Faults) {
+        faults.range("/dynamic/service_us", self.service_us, 1, 10_000_000);
+        faults.range("/dynamic/page_bytes", self.page_bytes, 64, 1 << 20);
+        faults.range("/dynamic/degraded_bytes", self.degraded_bytes, 64, self.page_bytes);
+        faults.range("/dynamic/degraded_percent", self.degraded_percent, 1, 100);
+    }
+}
+
+impl HttpLimits {
+    fn check(&self, faults: &mut Faults) {
+        let mut limit = |name: &str, value: u32, least: u32, most: u32| {
+            faults.range(&format!("/limits/{name}"), value, least, most);
+        };
+        limit("connections_max", self.connections_max, 1, CONNECTIONS_OPEN_MAX);
+        limit("head_bytes_max", self.head_bytes_max, HEAD_BYTES_LEAST, 1 << 20);
+        limit("headers_max", self.headers_max, 1, 1_000);
+        limit("target_bytes_max", self.target_bytes_max, 64, self.head_bytes_max.max(64));
+        limit("body_bytes_max", self.body_bytes_max, 0, 1 << 30);
+        limit("head_ms", self.head_ms, 1, TIME_MS_MAX);
+        limit("request_ms", self.request_ms, 1, TIME_MS_MAX);
+        // A client that waits for its reply is silent all the while.
+        limit("idle_ms", self.idle_ms, self.request_ms.max(1), TIME_MS_MAX);
+        limit("write_ms", self.write_ms, 1, TIME_MS_MAX);
+        limit("last_word_ms", self.last_word_ms, 0, LAST_WORD_MS_MAX);
+    }
+}
+
+fn check_classes(classes: &[Class], faults: &mut Faults) {
+    let mut seen = BTreeSet::new();
+    for (idx, class) in classes.iter().enumerate() {
+        faults.range(&format!("/classes/{idx}/priority"), class.priority, 0, PRIORITY_MAX);
+        let pointer = format!("/classes/{idx}/name");
+        // It is the value of a header and the label of a metric.
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+        let is_word =
+            class.name.chars().all(fits) && (1..=NAME_BYTES_MAX).contains(&class.name.len());
+        if !is_word {
+            let message = format!("must be 1 to {NAME_BYTES_MAX} of a-z, 0-9, `-` and `_`");
+            faults.0.push((pointer, message));
+        } else if !seen.insert(&class.name) {
+            faults.0.push((pointer, "stands twice".to_owned()));
         }
-        let shares: u64 = self.classes.iter().map(|class| u64::from(class.share_percent)).sum();
-        if shares != 100 {
-            let message = format!("the shares of all classes must add up to 100, are {shares}");
-            faults.push(("/classes".to_owned(), message));
+    }
+    let shares: u64 = classes.iter().map(|class| u64::from(class.share_percent)).sum();
+    if shares != 100 {
+        let message = format!("the shares of all classes must add up to 100, are {shares}");
+        faults.0.push(("/classes".to_owned(), message));
+    }
+}
+
+/// What is wrong, by JSON pointer.
+struct Faults(Vec<(String, String)>);
+
+impl Faults {
+    fn range<T: PartialOrd + Display>(&mut self, pointer: &str, value: T, least: T, most: T) {
+        if value < least || value > most {
+            let message = format!("must be between {least} and {most}, is {value}");
+            self.0.push((pointer.to_owned(), message));
         }
-        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = r#"{"classes": [{"name": "all", "page": "file", "share_percent": 100}],
+        "clients": {"connections": 1}}"#;
+
+    #[test]
+    fn what_a_file_leaves_out_can_be_run() {
+        let config: Config = serde_json::from_str(LEAST).unwrap();
+        assert_eq!(config.check(), Vec::new());
+        let again: Config = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
+        assert_eq!(again, config);
+    }
+
+    #[test]
+    fn every_impossible_value_is_pointed_at() {
+        let mut config: Config = serde_json::from_str(LEAST).unwrap();
+        config.files.directories = 0;
+        config.cache.bytes_max = 0;
+        config.dynamic.degraded_bytes = config.dynamic.page_bytes + 1;
+        config.limits.idle_ms = config.limits.request_ms - 1;
+        config.limits.head_bytes_max = 10;
+        config.clients.connections = 0;
+        config.classes.push(Class { name: "all".to_owned(), ..config.classes[0].clone() });
+        config.classes.push(Class { name: "a b".to_owned(), ..config.classes[0].clone() });
+        let pointers: Vec<String> =
+            config.check().into_iter().map(|(pointer, _)| pointer).collect();
+        let expected = [
+            "/files/directories",
+            "/cache/bytes_max",
+            "/dynamic/degraded_bytes",
+            "/limits/head_bytes_max",
+            "/limits/target_bytes_max",
+            "/limits/idle_ms",
+            "/clients/connections",
+            "/classes/1/name",
+            "/classes/2/name",
+            "/classes",
+        ];
+        assert_eq!(pointers, expected);
     }
 }
