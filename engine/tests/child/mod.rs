@@ -47,7 +47,9 @@ fn output_of_child<F: FnOnce() -> String>(body: F) -> Output {
     if std::env::var_os(IS_CHILD).is_some() {
         say(&body());
     }
-    let test = std::any::type_name::<F>().split("::").nth(1).unwrap();
+    let name = std::any::type_name::<F>().strip_suffix("::{{closure}}").unwrap();
+    // The first part names the binary; what is left is the test, with the module it stands in.
+    let (_binary, test) = name.split_once("::").unwrap();
     Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(IS_CHILD, "1")
