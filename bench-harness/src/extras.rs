@@ -10,8 +10,25 @@
 //! | `core_percent` | units, idle | CPU time of the process, in percent of one core |
 //! | `connection_resident_bytes` | echo | resident memory that the server gained when all connections had been opened, greeted and left idle, for each of them; null below 100 |
 //! | `system_calls_per_op` | echo | system calls of the server for each request started, in a short stretch of its own behind the measured phase |
-//! | `server_busy_percent` | echo | CPU time of the server's process, in percent of one core: several shards may pass 100, and one that spins is at 100 |
-//! | `client_busy_percent` | echo | time in which the clients' shard ran tasks; close to 100 it is the clients that are measured |
+//! | `server_busy_percent` | echo, staged | CPU time of the server's process, in percent of one core: several shards may pass 100, and one that spins is at 100 |
+//! | `client_busy_percent` | echo, staged | time in which the clients' shard ran tasks; close to 100 it is the clients that are measured |
+//! | `offered_per_s` | staged | the rate of the schedule |
+//! | `capacity_per_s` | staged | goodput of the last closed warm-up: 100 % of a relative rate |
+//! | `accepted` | staged | requests that ended otherwise than by a refusal |
+//! | `late` | staged | requests that the service itself answered as too late (504) |
+//! | `response_p90_ns` | staged | response time of what was accepted, 90th percentile |
+//! | `rejected.<reason>` | staged | refusals by the reason that the service gave; one that never was is not listed |
+//! | `refusal_{p50,p99}_ns` | staged | from the intended start of a request to its refusal |
+//! | `jain_index` | staged, closed | Jain's fairness index over the completions of each client: 1 when all are alike |
+//! | `jain_index_response` | staged, closed | the same over the mean response time of each client that got anything |
+//! | `class.<name>.{offered,completed,rejected}` | staged | requests of one class |
+//! | `class.<name>.goodput_per_s` | staged | those completed within the phase's deadline |
+//! | `class.<name>.response_{p50,p90,p99}_ns` | staged | response time of those completed |
+//! | `step.<n>.settle_ms` | staged, steps | from the beginning of step n, counted from 0, until a second in which no window of 250 ms has its 90th percentile more than 25 % above the level; the level is the lowest target of a conditioner in the file, else the median window of the last third of the step |
+//! | `step.<n>.overshoot_percent` | staged, steps | by how much the worst window of the step lies above that level |
+//! | `settle_ms`, `overshoot_percent` | staged | the worst of all steps but the first; under a relative rate, of its onset behind the warm-up |
+//! | `memory_growth_percent` | staged | growth of the server's resident memory from 10 s after the beginning of the phase to its end |
+//! | `connections_opened` | staged | by the clients, in all phases of the cell together |
 
 use std::collections::BTreeMap;
 

@@ -2,10 +2,10 @@
 //!
 //! In reading order: the command line (`cli`), what is asked (`workload_file`), what is answered
 //! (`dump`, `stats`), what people read of it (`compare`, `table`, `text`), what runs when (`run`, in
-//! the parent), how a cell runs in its child (`subject`, `peers`; over sockets `client_shard`, `troubles`,
-//! `echo`) and what serves in a process of
-//! its own (`server`), how load is made and counted (`load`, `cost`, `extras`, `alloc_count`,
-//! `process`, `cpus`), what the host is like (`environment`, `canary`, `doctor`).
+//! the parent), how a cell runs in its child (`subject`, `peers`; over sockets `echo`, `staged` with
+//! `client_shard`, `looks`, `troubles`) and what serves in a process of its own (`server`), how load
+//! is made and counted (`load`, `cost`, `extras`, `alloc_count`, `process`, `cpus`), what the host is
+//! like (`environment`, `canary`, `doctor`).
 
 pub mod cli;
 pub mod exit;
@@ -22,8 +22,10 @@ pub mod run;
 
 pub mod subject;
 mod client_shard;
+mod looks;
 mod troubles;
 mod echo;
+mod staged;
 pub mod server;
 #[cfg(feature = "peers")]
 pub mod peers;

@@ -4,19 +4,18 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use forebay::{Handle, RequestOptions, Snapshot, Time};
+use forebay::{Handle, RequestOptions, Time};
 use forebay_workloads::echo::Config;
 use futures_lite::future::or;
 
 use super::fleet::{self, Fleet};
 use super::talk::{Due, Talk, Talks};
 use super::wire::Wire;
-use crate::client_shard::snapshot;
 use crate::clock::Clock;
 use crate::dump::to_f64;
 use crate::load::{Arrivals, Part, PhaseTally, end_ns};
-use crate::process::now_ns;
-use crate::server::{ServerProcess, ShardCounts, Usage};
+use crate::looks::Look;
+use crate::server::{ServerProcess, Usage};
 use crate::subject::{CellError, CellSpec};
 use crate::troubles::Troubles;
 use crate::workload_file::{Arrival, Phase, Until};
@@ -60,16 +59,6 @@ impl Order {
     }
 }
 
-/// The server and the clients' shard at one moment.
-#[derive(Debug)]
-pub(super) struct Look {
-    /// When the usage was read.
-    pub(super) at_ns: u64,
-    pub(super) usage: Usage,
-    pub(super) counts: Vec<ShardCounts>,
-    pub(super) clients: Snapshot,
-}
-
 /// What a cell gave.
 #[derive(Debug)]
 pub(super) struct Driven {
@@ -101,18 +90,9 @@ pub(super) async fn run(
     for warmup in &order.warmups {
         run_phase(order, warmup, &fleet).await?;
     }
-    let before = {
-        let clients = snapshot(clients).await?;
-        let counts = server.counts()?;
-        Look { usage: server.usage()?, at_ns: now_ns(), counts, clients }
-    };
+    let before = Look::before(&mut server, clients).await?;
     let tally = run_phase(order, &order.phase, &fleet).await?;
-    // The other way round: what answering and asking cost stays outside of the usage.
-    let after = {
-        let (at_ns, usage) = (now_ns(), server.usage()?);
-        let counts = server.counts()?;
-        Look { at_ns, usage, counts, clients: snapshot(clients).await? }
-    };
+    let after = Look::after(&mut server, clients).await?;
     let calls_per_request = count_calls(order, &fleet, &server).await?;
     let troubles = fleet.close().await;
     Ok((Driven { empty, idle, before, after, tally, calls_per_request, troubles }, server))

@@ -6,6 +6,7 @@
 mod engine;
 mod build;
 mod policy;
+mod controllers;
 mod drive;
 mod generate;
 mod probe;
@@ -24,9 +25,9 @@ use forebay_workloads::units::Config;
 use serde::{Deserialize, Serialize};
 
 use crate::dump::Repetition;
-use crate::echo;
 use crate::environment::EngineFinding;
 use crate::workload_file::{Engine, Peer, Phase, Stage, Workload};
+use crate::{echo, staged};
 
 /// Everything one repetition of one cell depends on, the matrix already applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,7 +75,7 @@ pub fn run(spec: &CellSpec) -> Result<Repetition, CellError> {
         (Workload::Units(config), Some(peer)) => run_peer(peer, config, spec),
         // Whoever serves, the client is the same.
         (Workload::Echo(config), _) => echo::run(spec, config),
-        (Workload::Staged(_), _) => Err(CellError::NotBuilt("the staged workload".to_owned())),
+        (Workload::Staged(config), _) => staged::run(spec, config),
     }
 }
 

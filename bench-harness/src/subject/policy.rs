@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use forebay::{Builder, ShardId, StageOptions};
 
-use super::CellError;
+use super::{CellError, controllers};
 use crate::workload_file::{Dedup, Placement, Stage, Window};
 
 /// Applies what the file says; what it does not say keeps the service's own.
@@ -22,7 +22,6 @@ pub(crate) fn apply(
 }
 
 fn set(options: &mut StageOptions, name: &str, stage: &Stage) -> Result<(), CellError> {
-    refuse_not_built(name, stage)?;
     if let Some(items_max) = stage.items_max {
         options.items_max = items_max as usize;
     }
@@ -33,12 +32,13 @@ fn set(options: &mut StageOptions, name: &str, stage: &Stage) -> Result<(), Cell
         };
     }
     if let Some(permits) = stage.permits {
-        // The engine opens permits one by one as they pay; a floor above one is not built.
-        if permits.min != permits.max && permits.min != 1 {
-            let why = format!("stages.{name}.permits.min is not built yet: only 1 or max");
+        // Without a rule the engine opens permits one by one as they pay, from one on.
+        if permits.min != permits.max && permits.min != 1 && stage.scaling.is_none() {
+            let why = format!("stages.{name}.permits.min needs stages.{name}.scaling");
             return Err(CellError::Setup(why));
         }
         options.permits = permits.max as usize;
+        options.permits_min = permits.min as usize;
     }
     if let Some(queue_max) = stage.queue_max {
         options.queue_max = queue_max as usize;
@@ -63,24 +63,6 @@ fn set(options: &mut StageOptions, name: &str, stage: &Stage) -> Result<(), Cell
     if let Some(call_max_ms) = stage.call_max_ms {
         options.call_max = Duration::from_millis(call_max_ms);
     }
+    controllers::set(options, stage);
     Ok(())
-}
-
-/// Names the first setting that the engine does not have.
-fn refuse_not_built(name: &str, stage: &Stage) -> Result<(), CellError> {
-    let asked = [
-        ("conditioner", stage.conditioner.is_some()),
-        ("admission", stage.admission.is_some()),
-        ("rate", stage.rate.is_some()),
-        ("rate_per_s", stage.rate_per_s.is_some()),
-        ("scaling", stage.scaling.is_some()),
-        ("batch", stage.batch.is_some()),
-        ("weights", stage.weights.is_some()),
-        ("retry", stage.retry.is_some()),
-        ("breaker", stage.breaker.is_some()),
-    ];
-    match asked.into_iter().find(|(_, is_asked)| *is_asked) {
-        Some((field, _)) => Err(CellError::NotBuilt(format!("stages.{name}.{field}"))),
-        None => Ok(()),
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Every controller is a property of one stage and is off, or fixed, where the file does not name
 //! it. Only shapes and defaults stand here; what the words do is documented by the engine's options
-//! of the same names, and [`super::check_stages`] bounds the numbers.
+//! of the same names, and `check_stages` bounds the numbers.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

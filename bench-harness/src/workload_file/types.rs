@@ -166,7 +166,7 @@ pub struct Stage {
     /// How large a batch may become.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchSize>,
-    /// Share of each priority, from 0 on, while several wait.
+    /// Share of each priority, from 0 on, while several wait; those not named weigh as the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Vec<u32>>,
     /// Whether a failed batch is tried again.
