@@ -12,6 +12,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use forebay::{Batch, File, Kind, Stage};
 use futures_util::future::join_all;
+use rustix::io::Errno;
 
 use super::files::FileId;
 
@@ -55,6 +56,17 @@ impl From<io::Error> for ReadError {
     }
 }
 
+impl ReadError {
+    /// Whether the host has run out of something that comes back: descriptors, memory.
+    pub(super) fn is_shortage(&self) -> bool {
+        let Self::System(error) = self else { return false };
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        errno.is_some_and(|errno| {
+            [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS].contains(&errno)
+        })
+    }
+}
+
 impl ReadFiles {
     async fn read(&self, id: FileId) -> Result<Bytes, ReadError> {
         let file = File::open(id.path_in(&self.root)).await?;
@@ -77,6 +89,7 @@ impl Stage for ReadFiles {
     type Value = Bytes;
     type Error = ReadError;
     const KIND: Kind = Kind::TouchedRead;
+    const IDEMPOTENT: bool = true;
 
     fn key(id: &FileId) -> FileId {
         *id

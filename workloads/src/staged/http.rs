@@ -12,25 +12,33 @@
 //! sent a request that is still on the wire, and cutting that off would lose it silently.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use forebay::net::{Connection, ConnectionOptions, HyperIo, HyperTimer, ListenOptions, Listener};
-use forebay::{RequestOptions, draining, is_draining, scope, sleep, spawn};
+use forebay::{Priority, RequestOptions, draining, is_draining, scope, sleep, spawn};
 use futures_lite::future::or;
 use http_body_util::BodyExt as _;
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 
 use super::asked::Asked;
-use super::config::{Config, HttpLimits};
+use super::config::{Class, Config, HttpLimits};
 use super::graph::Graph;
+use super::make_pages::Page;
 use super::refusal::Refusal;
 use super::reply::{self, Reply};
 
+/// The header in which a request says its class.
+const X_CLASS: HeaderName = HeaderName::from_static("x-class");
+/// How long a client is heard after its last reply: several round trips across the world.
+const HEARD_OUT_MAX: Duration = Duration::from_millis(500);
+/// Bytes of a client that are read after its last reply: what a few full windows hold.
+const HEARD_OUT_BYTES_MAX: usize = 1 << 20;
 /// The smallest buffer that hyper reads into.
 const HYPER_BUFFER_BYTES_MIN: usize = 8_192;
 
@@ -40,6 +48,8 @@ struct Site {
     graph: Graph,
     limits: HttpLimits,
     directories: u32,
+    /// The importance of each class that a request may name, the first where it names none.
+    priorities: Vec<(HeaderValue, Priority)>,
     hyper: http1::Builder,
 }
 
@@ -60,9 +70,11 @@ pub(super) async fn accept(listener: Listener, config: Config, graph: Graph) {
         graph,
         limits: config.limits,
         directories: config.files.directories,
+        priorities: priorities(&config.classes),
         hyper: hyper(&config.limits),
     });
     while let Ok(connection) = listener.accept().await {
+        // Refused when the engine stops or has all the requests that it may: the connection closes.
         spawn(RequestOptions::default(), serve(connection, Rc::clone(&site))).detach();
     }
 }
@@ -76,8 +88,9 @@ fn hyper(limits: &HttpLimits) -> http1::Builder {
         .max_headers(limits.headers_max as usize)
         .max_header_size(head_bytes_max)
         .max_buf_size(head_bytes_max.max(HYPER_BUFFER_BYTES_MIN))
-        .half_close(true)
-        .pipeline_flush(true);
+        // Not `pipeline_flush`: it loses a reply that closes while more has been read already, and the
+        // connection joins what is written in a turn anyway.
+        .half_close(true);
     builder
 }
 
@@ -87,18 +100,40 @@ async fn serve(connection: Connection, site: Rc<Site>) {
         let site = Rc::clone(&site);
         async move { Ok::<_, Infallible>(site.reply(request).await) }
     });
-    let mut serving = pin!(site.hyper.serve_connection(HyperIo::new(connection), service));
+    let mut serving = site.hyper.serve_connection(HyperIo::new(connection), service);
     let told_to_end = async {
         draining().await;
         sleep(millis(site.limits.last_word_ms)).await;
-        false
+        None
+    };
+    let served = match or(async { Some((&mut serving).await) }, told_to_end).await {
+        Some(served) => served,
+        None => {
+            Pin::new(&mut serving).graceful_shutdown();
+            (&mut serving).await
+        }
     };
     // A connection that breaks is its client's to notice: there is nobody else to tell.
-    let ended = or(async { serving.as_mut().await.map_or(true, |()| true) }, told_to_end).await;
-    if !ended {
-        serving.as_mut().graceful_shutdown();
-        drop(serving.await);
+    if served.is_ok() || served.is_err_and(|error| error.is_parse()) {
+        hear_out(&serving.into_parts().io.into_inner()).await;
     }
+}
+
+/// Reads what a client still sends after its last reply, until it closes or may not go on.
+///
+/// To close on bytes that nobody has read resets the connection, and a reset may overtake the reply
+/// (RFC 9112, section 9.6).
+async fn hear_out(connection: &Connection) {
+    let heard = async {
+        let mut n_bytes = 0;
+        while let Ok(Some(chunk)) = connection.read().await {
+            n_bytes += chunk.len();
+            if n_bytes > HEARD_OUT_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    or(heard, sleep(HEARD_OUT_MAX)).await;
 }
 
 impl Site {
@@ -111,10 +146,17 @@ impl Site {
         if is_draining() { reply::closing(reply) } else { reply }
     }
 
-    async fn page(&self, request: Request<Incoming>) -> Result<super::make_pages::Page, Refusal> {
+    fn priority(&self, headers: &HeaderMap) -> Priority {
+        let said = headers.get(X_CLASS);
+        let named = self.priorities.iter().find(|(name, _)| Some(name) == said);
+        named.or(self.priorities.first()).map_or(Priority::LOWEST, |(_, priority)| *priority)
+    }
+
+    async fn page(&self, request: Request<Incoming>) -> Result<Page, Refusal> {
         let (head, body) = request.into_parts();
         let asked = Asked::read(&head, &self.limits, self.directories)?;
-        let options = RequestOptions::within(millis(self.limits.request_ms));
+        let within = millis(self.limits.request_ms);
+        let options = RequestOptions::within(within).priority(self.priority(&head.headers));
         let graph = self.graph;
         // Dropped with the connection, and then cancelled.
         let request = spawn(options, async move {
@@ -123,6 +165,15 @@ impl Site {
         });
         request.await?
     }
+}
+
+/// The names by which requests say their class.
+fn priorities(classes: &[Class]) -> Vec<(HeaderValue, Priority)> {
+    let named = |class: &Class| {
+        let name = HeaderValue::from_str(&class.name).ok()?;
+        Some((name, Priority::new(class.priority).unwrap_or(Priority::HIGHEST)))
+    };
+    classes.iter().filter_map(named).collect()
 }
 
 /// Reads a body to its end, which its length bounds, and keeps nothing of it.

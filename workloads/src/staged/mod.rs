@@ -5,6 +5,7 @@
 //! `reply` are HTTP's side of it, `http` the connections, `deploy` puts the service on an engine.
 
 pub mod config;
+mod check;
 mod pattern;
 pub mod files;
 pub mod page;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use forebay::{CallError, RequestError};
+use forebay::{CallError, RequestError, Shed};
 use hyper::StatusCode;
 
 /// When to come again, where nothing better is known: what a client may be told is whole seconds,
@@ -37,6 +37,11 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// The host has run out of something that comes back.
+    pub(super) fn exhausted() -> Self {
+        Self::Shed { reason: "exhausted", retry_after: RETRY_AFTER }
+    }
+
     pub(super) fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
@@ -90,7 +95,9 @@ impl Refusal {
 impl<E> From<CallError<E>> for Refusal {
     fn from(error: CallError<E>) -> Self {
         match error {
-            CallError::Shed { .. } => Self::Shed { reason: "queue_full", retry_after: RETRY_AFTER },
+            CallError::Shed(Shed { reason, retry_after }) => {
+                Self::Shed { reason: reason.name(), retry_after }
+            }
             CallError::Expired(_) => Self::Late,
             CallError::Closed(_) | CallError::PeerGone(_) => Self::Closing,
             // The rest is the file system's, or a fault of this code.
