@@ -15,6 +15,7 @@
 mod declared;
 mod ours;
 mod process;
+mod relay;
 mod usage;
 mod calls;
 
@@ -102,7 +103,7 @@ pub fn serve_client(mut input: impl BufRead, mut output: impl Write) -> io::Resu
     let mut line = String::new();
     input.read_line(&mut line)?;
     let spec: ServerSpec = serde_json::from_str(&line)?;
-    let (ready, ours) = match start(&spec) {
+    let (ready, ours) = match start(&spec).and_then(|started| spoil(&spec, started)) {
         Ok(started) => started,
         Err(error) => return say(&mut output, &ServerReply::Error(error)),
     };
@@ -149,6 +150,22 @@ fn start(spec: &ServerSpec) -> Result<(ServerReply, Option<Serving>), CellError>
     let (address, sockets) = (serving.address().to_string(), serving.sockets());
     let admin = serving.admin().map(|address| address.to_string());
     Ok((ServerReply::Ready { address, sockets, admin }, Some(serving)))
+}
+
+/// Puts the planted fault, if there is one, between a service and its clients.
+fn spoil(
+    spec: &ServerSpec,
+    (mut ready, ours): (ServerReply, Option<Serving>),
+) -> Result<(ServerReply, Option<Serving>), CellError> {
+    if let (Some(planted), ServerReply::Ready { address, .. }) =
+        (spec.service.planted(), &mut ready)
+    {
+        let broken = |why: String| CellError::Setup(format!("the planted fault: {why}"));
+        let service = address.parse().map_err(|_| broken(format!("no port at {address}")))?;
+        let relay = relay::start(service, planted).map_err(|error| broken(error.to_string()))?;
+        *address = relay.to_string();
+    }
+    Ok((ready, ours))
 }
 
 #[cfg(feature = "peers")]

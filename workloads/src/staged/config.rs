@@ -1,10 +1,13 @@
 //! What a workload file says about the staged workload.
 //!
 //! This is the value of `{"workload": {"staged": …}}`: the server, and what its clients ask of it.
-//! Serde checks shapes; [`Config::check`] finds what has the right shape and still cannot be run.
+//! Serde checks shapes; [`Config::check`] finds what has
+//! the right shape and still cannot be run (`check.rs`).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::planted::Planted;
 
 /// Most connections that the clients may open: what an ordinary descriptor limit allows.
 pub const CONNECTIONS_MAX: u32 = 16_384;
@@ -15,12 +18,6 @@ pub const DIRECTORIES_MAX: u32 = 1_000;
 
 /// Most connections that a shard may keep open: a listener's own bound.
 pub const CONNECTIONS_OPEN_MAX: u32 = 65_536;
-/// Least that a head may have: what browsers send.
-const HEAD_BYTES_LEAST: u32 = 1_024;
-/// Longest time that a client may be given.
-const TIME_MS_MAX: u32 = 600_000;
-/// Longest time that a stop is held up by connections on which nothing is asked.
-const LAST_WORD_MS_MAX: u32 = 2_000;
 
 /// The staged workload: an HTTP server made of stages, and what is asked of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +39,10 @@ pub struct Config {
     pub classes: Vec<Class>,
     /// The clients themselves.
     pub clients: Clients,
+    /// Planted fault: what stands between the service and its clients does once, and wrong, to each
+    /// connection. Shows that the check of replies can fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planted: Option<Planted>,
 }
 
 /// The file set, made from the seed: in each directory nine files of each of four size classes.
@@ -169,25 +170,6 @@ impl Default for HttpLimits {
     }
 }
 
-impl HttpLimits {
-    fn check(&self, in_range: &mut impl FnMut(String, u64, u64, u64)) {
-        let mut limit = |name: &str, value: u32, least: u32, most: u32| {
-            in_range(format!("/limits/{name}"), value.into(), least.into(), most.into());
-        };
-        limit("connections_max", self.connections_max, 1, CONNECTIONS_OPEN_MAX);
-        limit("head_bytes_max", self.head_bytes_max, HEAD_BYTES_LEAST, 1 << 20);
-        limit("headers_max", self.headers_max, 1, 1_000);
-        limit("target_bytes_max", self.target_bytes_max, 64, self.head_bytes_max.max(64));
-        limit("body_bytes_max", self.body_bytes_max, 0, 1 << 30);
-        limit("head_ms", self.head_ms, 1, TIME_MS_MAX);
-        limit("request_ms", self.request_ms, 1, TIME_MS_MAX);
-        // A client that waits for its reply is silent all the while.
-        limit("idle_ms", self.idle_ms, self.request_ms.max(1), TIME_MS_MAX);
-        limit("write_ms", self.write_ms, 1, TIME_MS_MAX);
-        limit("last_word_ms", self.last_word_ms, 0, LAST_WORD_MS_MAX);
-    }
-}
-
 /// One class of requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -244,43 +226,5 @@ impl Config {
     #[must_use]
     pub fn left_out(&self) -> Option<&'static str> {
         (!cfg!(feature = "http")).then_some("http")
-    }
-
-    /// Finds everything that has the right shape and cannot be run, as pairs of a JSON pointer
-    /// (relative to this value) and what is wrong there.
-    #[must_use]
-    pub fn check(&self) -> Vec<(String, String)> {
-        let mut faults = Vec::new();
-        let mut in_range = |pointer: String, value: u64, least: u64, most: u64| {
-            if value < least || value > most {
-                faults.push((pointer, format!("must be between {least} and {most}, is {value}")));
-            }
-        };
-        let directories = u64::from(self.files.directories);
-        in_range("/files/directories".to_owned(), directories, 1, DIRECTORIES_MAX.into());
-        in_range("/files/zipf_percent".to_owned(), self.files.zipf_percent.into(), 1, 400);
-        in_range("/cache/bytes_max".to_owned(), self.cache.bytes_max, 1, 1 << 40);
-        let dynamic = &self.dynamic;
-        in_range("/dynamic/service_us".to_owned(), dynamic.service_us.into(), 1, 10_000_000);
-        in_range("/dynamic/page_bytes".to_owned(), dynamic.page_bytes.into(), 64, 1 << 20);
-        let bytes = u64::from(dynamic.degraded_bytes);
-        in_range("/dynamic/degraded_bytes".to_owned(), bytes, 64, dynamic.page_bytes.into());
-        in_range("/dynamic/degraded_percent".to_owned(), dynamic.degraded_percent.into(), 1, 100);
-        self.limits.check(&mut in_range);
-        let connections = u64::from(self.clients.connections);
-        in_range("/clients/connections".to_owned(), connections, 1, CONNECTIONS_MAX.into());
-        in_range("/clients/timeout_ms".to_owned(), self.clients.timeout_ms.into(), 1, 600_000);
-        let per_connection = self.clients.requests_per_connection.unwrap_or(1);
-        in_range("/clients/requests_per_connection".to_owned(), per_connection.into(), 1, 1 << 31);
-        for (idx, class) in self.classes.iter().enumerate() {
-            let pointer = format!("/classes/{idx}/priority");
-            in_range(pointer, class.priority.into(), 0, PRIORITY_MAX.into());
-        }
-        let shares: u64 = self.classes.iter().map(|class| u64::from(class.share_percent)).sum();
-        if shares != 100 {
-            let message = format!("the shares of all classes must add up to 100, are {shares}");
-            faults.push(("/classes".to_owned(), message));
-        }
-        faults
     }
 }

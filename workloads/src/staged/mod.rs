@@ -5,6 +5,8 @@
 //! `reply` are HTTP's side of it, `http` the connections, `deploy` puts the service on an engine.
 
 pub mod config;
+mod check;
+mod planted;
 mod pattern;
 pub mod files;
 pub mod page;
@@ -33,3 +35,4 @@ pub use deploy::{SetupError, Staged};
 #[cfg(feature = "http")]
 pub use graph::Graph;
 pub use pattern::Pattern;
+pub use planted::Planted;
