@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay::{Distribution, ShardSnapshot, StageSnapshot};
+use forebay::{Distribution, ShardSnapshot, ShedReason, StageSnapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -53,7 +53,8 @@ const STAGE_COUNTERS: &[Row<StageSnapshot, u64>] = &[
     ("stage_items", "Items sent in batches.", |stage| stage.items),
     ("stage_batches", "Batches.", |stage| stage.batches),
     ("stage_deduplicated", "Calls that shared another call's item.", |stage| stage.deduplicated),
-    ("stage_shed", "Calls refused for lack of room.", |stage| stage.shed),
+    ("stage_degraded", "Calls taken in with less than they asked.", |stage| stage.degraded),
+    ("stage_retries", "Attempts at a batch after its first.", |stage| stage.retries),
     ("stage_expired", "Calls whose deadline passed.", |stage| stage.expired),
     ("stage_refused", "Calls refused for another reason.", |stage| stage.refused),
     ("stage_failed", "Calls that got any other error.", |stage| stage.failed),
@@ -66,6 +67,9 @@ const STAGE_GAUGES: &[Row<StageSnapshot, f64>] = &[
     ("stage_permits_out", "Batches in flight.", |stage| stage.permits_out as f64),
     ("stage_permits", "Batches that may be in flight.", |stage| stage.permits as f64),
 ];
+
+const STAGE_READINGS: &str = "stage_control";
+const STAGE_SHED: &str = "stage_shed";
 
 const STAGE_TIMES: &[Row<StageSnapshot, Distribution>] = &[
     ("stage_wait_seconds", "Time in the queue, since the start.", |stage| stage.wait.clone()),
@@ -119,6 +123,14 @@ impl Collector for Shards {
             let values = self.stages().map(|(label, stage)| (label, ConstGauge::new(value(stage))));
             family(&mut encoder, name, help, values)?;
         }
+        family(
+            &mut encoder,
+            STAGE_SHED,
+            "Calls refused for lack of room, by reason.",
+            self.shed(),
+        )?;
+        let help = "What a stage's controllers have come to.";
+        family(&mut encoder, STAGE_READINGS, help, self.readings())?;
         for (name, help, times) in STAGE_TIMES {
             family(&mut encoder, name, help, self.quantiles(*times))?;
         }
@@ -137,6 +149,24 @@ impl Shards {
         self.shards().flat_map(|(label, shard)| {
             let stages = shard.stages.iter();
             stages.map(move |stage| ([("stage", stage.name.clone()), label.clone()], stage))
+        })
+    }
+
+    fn shed(&self) -> impl Iterator<Item = ([Label; 3], ConstCounter<u64>)> {
+        self.stages().flat_map(|([name, shard], stage)| {
+            ShedReason::NAMES.into_iter().zip(stage.shed_by).map(move |(reason, n_calls)| {
+                let labels = [name.clone(), shard.clone(), ("reason", reason.to_owned())];
+                (labels, ConstCounter::new(n_calls))
+            })
+        })
+    }
+
+    fn readings(&self) -> impl Iterator<Item = ([Label; 3], ConstGauge<f64>)> {
+        self.stages().flat_map(|([name, shard], stage)| {
+            stage.controls.iter().map(move |reading| {
+                let labels = [name.clone(), shard.clone(), ("control", reading.name.to_owned())];
+                (labels, ConstGauge::new(reading.value))
+            })
         })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay::{Handle, Phase, ShardSnapshot, Snapshot};
+use forebay::{AdjustError, Adjustment, Handle, Phase, ShardSnapshot, Snapshot};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, ORIGIN};
@@ -80,15 +80,13 @@ fn stages(handle: &Handle, rates: &mut Rates) -> Reply {
 }
 
 fn retarget(handle: &Handle, stage: &str, query: Option<&str>) -> Reply {
-    let known = snapshots(handle)
-        .first()
-        .is_some_and(|shard| shard.stages.iter().any(|known| known.name == stage));
-    match target_of(query) {
-        _ if !known => words(StatusCode::NOT_FOUND),
-        None => words(StatusCode::BAD_REQUEST),
-        // No stage has a controller yet.
-        Some(_) => words(StatusCode::NOT_IMPLEMENTED),
-    }
+    let Some(target) = target_of(query) else { return words(StatusCode::BAD_REQUEST) };
+    words(match handle.adjust(stage, Adjustment::Target(target)) {
+        Ok(()) => StatusCode::OK,
+        Err(AdjustError::NoStage) => StatusCode::NOT_FOUND,
+        Err(AdjustError::NoController) => StatusCode::CONFLICT,
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+    })
 }
 
 fn snapshots(handle: &Handle) -> Vec<Arc<ShardSnapshot>> {

@@ -1,11 +1,15 @@
 //! The stages of every shard as JSON: what waits, how fast it goes, what its controllers say.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use forebay::{Distribution, ShardSnapshot, StageSnapshot};
+use forebay::{Distribution, ShardSnapshot, ShedReason, StageSnapshot};
 use serde::Serialize;
 
 use super::rates::Rates;
+
+/// Milliseconds of a second.
+const MS_PER_S: f64 = 1_000.0;
 
 /// The whole page.
 #[derive(Debug, Serialize)]
@@ -24,8 +28,9 @@ struct Stage {
 #[derive(Debug, Serialize)]
 struct OnShard {
     shard: usize,
-    /// Items that wait.
+    /// Items that wait, and how long the oldest has.
     depth: usize,
+    oldest_ms: f64,
     /// Batches in flight, and how many may be.
     permits_out: usize,
     permits: usize,
@@ -35,11 +40,15 @@ struct OnShard {
     items_per_batch: Option<f64>,
     calls: u64,
     deduplicated: u64,
-    shed: u64,
+    degraded: u64,
+    /// By reason.
+    shed: BTreeMap<&'static str, u64>,
     expired: u64,
     failed: u64,
     wait_us: Quantiles,
     run_us: Quantiles,
+    /// What its controllers have come to.
+    controls: BTreeMap<&'static str, f64>,
 }
 
 /// Of times since the start.
@@ -78,17 +87,20 @@ impl OnShard {
         Self {
             shard,
             depth: stage.depth,
+            oldest_ms: stage.oldest_wait.as_secs_f64() * MS_PER_S,
             permits_out: stage.permits_out,
             permits: stage.permits,
             rate_per_s,
             items_per_batch: stage.items_per_batch(),
             calls: stage.calls,
             deduplicated: stage.deduplicated,
-            shed: stage.shed,
+            degraded: stage.degraded,
+            shed: ShedReason::NAMES.into_iter().zip(stage.shed_by).collect(),
             expired: stage.expired,
             failed: stage.failed,
             wait_us: Quantiles::of(&stage.wait),
             run_us: Quantiles::of(&stage.run),
+            controls: stage.controls.iter().map(|read| (read.name, read.value)).collect(),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! What a workload file says about the staged workload.
 //!
 //! This is the value of `{"workload": {"staged": …}}`: the server, and what its clients ask of it.
-//! Serde checks shapes; [`Config::check`] finds what has
-//! the right shape and still cannot be run (`check.rs`).
+//! Serde checks shapes; [`Config::check`] finds what has the right shape and still cannot be run.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

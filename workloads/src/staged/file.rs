@@ -77,6 +77,7 @@ impl Stage for ReadFiles {
     type Value = Bytes;
     type Error = ReadError;
     const KIND: Kind = Kind::TouchedRead;
+    const IDEMPOTENT: bool = true;
 
     fn key(id: &FileId) -> FileId {
         *id

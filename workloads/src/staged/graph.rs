@@ -16,7 +16,8 @@
 //! another shard, `file` has the disk behind it, `dynamic` is the bottleneck.
 //!
 //! A file is never older than its cached copy, so there is no stale copy to fall back on; of a
-//! dynamic page there is no copy at all. What degrades is the dynamic page, by becoming smaller.
+//! dynamic page there is no copy at all. What degrades is the dynamic page, by becoming smaller, when the stage's
+//! conditioner says so (`Stage::degrade` in `make_pages.rs`).
 
 use std::path::Path;
 

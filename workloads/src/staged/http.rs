@@ -17,20 +17,24 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use forebay::net::{Connection, ConnectionOptions, HyperIo, HyperTimer, ListenOptions, Listener};
-use forebay::{RequestOptions, draining, is_draining, scope, sleep, spawn};
+use forebay::{Priority, RequestOptions, draining, is_draining, scope, sleep, spawn};
 use futures_lite::future::or;
 use http_body_util::BodyExt as _;
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 
 use super::asked::Asked;
-use super::config::{Config, HttpLimits};
+use super::config::{Class, Config, HttpLimits};
 use super::graph::Graph;
+use super::make_pages::Page;
 use super::refusal::Refusal;
 use super::reply::{self, Reply};
 
+/// The header in which a request says its class.
+const X_CLASS: HeaderName = HeaderName::from_static("x-class");
 /// The smallest buffer that hyper reads into.
 const HYPER_BUFFER_BYTES_MIN: usize = 8_192;
 
@@ -40,6 +44,8 @@ struct Site {
     graph: Graph,
     limits: HttpLimits,
     directories: u32,
+    /// The importance of each class that a request may name, the first where it names none.
+    priorities: Vec<(HeaderValue, Priority)>,
     hyper: http1::Builder,
 }
 
@@ -60,6 +66,7 @@ pub(super) async fn accept(listener: Listener, config: Config, graph: Graph) {
         graph,
         limits: config.limits,
         directories: config.files.directories,
+        priorities: priorities(&config.classes),
         hyper: hyper(&config.limits),
     });
     while let Ok(connection) = listener.accept().await {
@@ -111,10 +118,17 @@ impl Site {
         if is_draining() { reply::closing(reply) } else { reply }
     }
 
-    async fn page(&self, request: Request<Incoming>) -> Result<super::make_pages::Page, Refusal> {
+    fn priority(&self, headers: &HeaderMap) -> Priority {
+        let said = headers.get(X_CLASS);
+        let named = self.priorities.iter().find(|(name, _)| Some(name) == said);
+        named.or(self.priorities.first()).map_or(Priority::LOWEST, |(_, priority)| *priority)
+    }
+
+    async fn page(&self, request: Request<Incoming>) -> Result<Page, Refusal> {
         let (head, body) = request.into_parts();
         let asked = Asked::read(&head, &self.limits, self.directories)?;
-        let options = RequestOptions::within(millis(self.limits.request_ms));
+        let within = millis(self.limits.request_ms);
+        let options = RequestOptions::within(within).priority(self.priority(&head.headers));
         let graph = self.graph;
         // Dropped with the connection, and then cancelled.
         let request = spawn(options, async move {
@@ -123,6 +137,15 @@ impl Site {
         });
         request.await?
     }
+}
+
+/// The names by which requests say their class.
+fn priorities(classes: &[Class]) -> Vec<(HeaderValue, Priority)> {
+    let named = |class: &Class| {
+        let name = HeaderValue::from_str(&class.name).ok()?;
+        Some((name, Priority::new(class.priority).unwrap_or(Priority::HIGHEST)))
+    };
+    classes.iter().filter_map(named).collect()
 }
 
 /// Reads a body to its end, which its length bounds, and keeps nothing of it.

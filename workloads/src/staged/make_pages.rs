@@ -82,12 +82,19 @@ impl Stage for MakePages {
     type Class = ();
     type Value = Page;
     type Error = Infallible;
+    const DEGRADE_LEVELS: u8 = Level::LEAST.0;
+    // A page that was made in vain is made again.
+    const IDEMPOTENT: bool = true;
 
     fn key(order: &Order) -> PageId {
         order.id
     }
 
     fn class(_: &Order) {}
+
+    fn degrade(order: &mut Order, level: u8) {
+        order.level = Level(level);
+    }
 
     async fn run(self: Rc<Self>, batch: Batch<Self>) -> Result<(), Infallible> {
         for item in batch.items() {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use forebay::{CallError, RequestError};
+use forebay::{CallError, RequestError, Shed};
 use hyper::StatusCode;
 
 /// When to come again, where nothing better is known: what a client may be told is whole seconds,
@@ -90,7 +90,9 @@ impl Refusal {
 impl<E> From<CallError<E>> for Refusal {
     fn from(error: CallError<E>) -> Self {
         match error {
-            CallError::Shed { .. } => Self::Shed { reason: "queue_full", retry_after: RETRY_AFTER },
+            CallError::Shed(Shed { reason, retry_after }) => {
+                Self::Shed { reason: reason.name(), retry_after }
+            }
             CallError::Expired(_) => Self::Late,
             CallError::Closed(_) | CallError::PeerGone(_) => Self::Closing,
             // The rest is the file system's, or a fault of this code.
