@@ -67,7 +67,7 @@ fn with_calls<M: Method>(config: &Config, spec: &CellSpec) -> Result<Repetition,
     };
     let opening = Downstream::open(config, tables.as_ref(), &spec.base_dir, spec.seed);
     let downstream = bench.threads.runtime.block_on(opening)?;
-    let settings = |name: &str| spec.stages.get(name).copied().unwrap_or_default();
+    let settings = |name: &str| spec.stages.get(name).cloned().unwrap_or_default();
     // Batchers spawn their tasks when they are made.
     let entered = bench.threads.runtime.enter();
     let lookups = |n_keys: u64| LookupRequests::<M> {

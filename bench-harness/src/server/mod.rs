@@ -172,7 +172,7 @@ fn spoil(
 fn start_peer(peer: Peer, spec: &ServerSpec) -> Result<(String, String), CellError> {
     match &spec.service {
         Service::Echo(config) => crate::peers::serve_echo(peer, config, &spec.cpus),
-        Service::Staged(_) => Err(CellError::NotBuilt(format!("peer {} of staged", peer.name()))),
+        Service::Staged(config) => crate::peers::serve_staged(peer, config, spec.seed, &spec.cpus),
     }
 }
 
