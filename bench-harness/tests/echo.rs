@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -321,8 +323,19 @@ struct Server(Child);
 impl Server {
     /// Starts it and reads where it listens.
     fn start(args: &[&str]) -> (Self, String) {
-        let mut child =
-            Command::new(BINARY).arg("serve").args(args).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_by(Command::new(BINARY).arg("serve").args(args))
+    }
+
+    /// Starts it with a socket that listens, as a service manager does.
+    fn start_passed(socket: OwnedFd, args: &[&str]) -> (Self, String) {
+        const PASS: &str = "exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", PASS, "sh", BINARY, "serve"]).args(args);
+        Self::start_by(shell.args(["--listen", "passed:0"]).stdin(socket))
+    }
+
+    fn start_by(command: &mut Command) -> (Self, String) {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let stdout = child.stdout.as_mut().unwrap();
         BufReader::with_capacity(1, stdout).read_line(&mut line).unwrap();
@@ -406,13 +419,45 @@ fn serve_listens_on_a_path() {
     let told = said(&second);
     assert_eq!(second.status.code(), Some(1), "{told}");
     assert!(told.contains("remove the file ") && told.contains(path), "{told}");
-    let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+    let stream = UnixStream::connect(path).unwrap();
     let also = stream.try_clone().unwrap();
     expect_echo(stream, || also.shutdown(Shutdown::Write).unwrap());
     assert_eq!(server.end(Signal::TERM), Some(0));
     assert!(!Path::new(path).exists());
     let (again, _) = Server::start(&[file.to_str().unwrap(), "--listen", &listen]);
     assert_eq!(again.end(Signal::TERM), Some(0));
+}
+
+#[test]
+fn serve_listens_on_a_socket_that_was_passed() {
+    let shards = std::thread::available_parallelism().unwrap().get().min(2);
+    let set = format!("engine.shards={shards}");
+    let file = workloads().join("echo.json");
+    let file = file.to_str().unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (server, address) =
+        Server::start_passed(tcp.try_clone().unwrap().into(), &[file, "--set", &set]);
+    assert_eq!(address, tcp.local_addr().unwrap().to_string());
+    for _ in 0..20 {
+        expect_echo_from(&address);
+    }
+    assert_eq!(server.end(Signal::TERM), Some(0));
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("echo.sock");
+    let unix = UnixListener::bind(&path).unwrap();
+    let (server, address) = Server::start_passed(unix.into(), &[file]);
+    assert_eq!(address, format!("unix:{}", path.display()));
+    let stream = UnixStream::connect(&path).unwrap();
+    let also = stream.try_clone().unwrap();
+    expect_echo(stream, || also.shutdown(Shutdown::Write).unwrap());
+    assert_eq!(server.end(Signal::TERM), Some(0));
+    assert!(path.exists(), "the path belongs to whoever has opened the socket");
+
+    let none = harness(&["serve", file, "--listen", "passed:0"]);
+    let told = said(&none);
+    assert_eq!(none.status.code(), Some(1), "{told}");
+    assert!(told.contains("cannot listen on passed:0") && told.contains("LISTEN_FDS"), "{told}");
 }
 
 #[test]

@@ -125,6 +125,10 @@ pub(crate) const PARCELS_PER_TURN: usize = 16;
 /// one, a burst of them delays everything else by less than a millisecond.
 pub(crate) const NET_COMPLETIONS_PER_TURN: usize = 256;
 
+/// Sockets that a service manager may pass to one process: as many descriptors as it lets a service
+/// have open unless told otherwise.
+pub(crate) const PASSED_MAX: u32 = 1_024;
+
 /// What the kernel takes as a ring of buffers.
 const NET_BUFFERS_MAX: u16 = 1 << 15;
 

@@ -63,7 +63,7 @@ fn serve_once(
     });
     match address.recv_timeout(PATIENCE).unwrap() {
         Address::Tcp(address) => (address, served),
-        Address::Unix(path) => panic!("asked for TCP, got {path:?}"),
+        other => panic!("asked for TCP, got {other}"),
     }
 }
 

@@ -12,7 +12,7 @@
 mod sync {
     use std::time::Duration;
 
-    pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::sync::PoisonError;
 
@@ -31,7 +31,13 @@ mod sync {
 
 /// What the files name by its place in the engine.
 mod runtime {
+    use std::time::Duration;
+
     pub(crate) use forebay::{Time, affinity};
+
+    pub(crate) fn nanos(duration: Duration) -> u64 {
+        Time::ZERO.after(duration).as_nanos()
+    }
 }
 
 #[path = "../src/runtime/shared/inbox.rs"]
@@ -44,6 +50,8 @@ mod bridges;
 mod gathering;
 #[path = "../src/runtime/shared/published.rs"]
 mod published;
+#[path = "../src/runtime/shared/tokens.rs"]
+mod tokens;
 
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -55,6 +63,7 @@ use gathering::Gathering;
 use inbox::{Inbox, Refused, Watch};
 use loom::thread;
 use published::Published;
+use tokens::Tokens;
 
 const ANY_TIME: Duration = Duration::from_secs(1);
 
@@ -268,5 +277,56 @@ fn a_reader_sees_whole_snapshots_and_never_an_older_one_again() {
         }
         shard.join().unwrap();
         assert_eq!(published.get().unwrap().0, forebay::Time::from_nanos(2));
+    });
+}
+
+/// A thousand a second, of which five can be had at once.
+fn rate() -> Tokens {
+    Tokens::new(1_000, Duration::from_millis(10))
+}
+
+#[test]
+fn two_shards_lease_no_more_than_has_come_and_leave_nothing() {
+    loom::model(|| {
+        let (tokens, now) = (rate(), forebay::Time::from_nanos(1_000_000_000));
+        let shards = [4, 3].map(|want| {
+            let tokens = tokens.clone();
+            thread::spawn(move || tokens.lease(now, want).granted)
+        });
+        let granted: u64 = shards.into_iter().map(|shard| shard.join().unwrap()).sum();
+        assert_eq!(granted, 5);
+        assert_eq!(tokens.lease(now, 1).granted, 0);
+    });
+}
+
+#[test]
+fn a_loan_beside_a_lease_is_paid_back_whole() {
+    loom::model(|| {
+        let (tokens, now) = (rate(), forebay::Time::from_nanos(1_000_000_000));
+        let borrower = {
+            let tokens = tokens.clone();
+            thread::spawn(move || tokens.borrow(now, 100))
+        };
+        let granted = tokens.lease(now, 5).granted;
+        borrower.join().unwrap();
+        // The next one may be had four milliseconds before it is due.
+        let more_at = tokens.lease(now, 1).more_at;
+        assert_eq!(more_at, now.after(Duration::from_millis(100 + granted - 4)));
+    });
+}
+
+#[test]
+fn a_rate_that_changes_beside_a_lease_loses_neither() {
+    loom::model(|| {
+        let (tokens, now) = (rate(), forebay::Time::from_nanos(1_000_000_000));
+        let changer = {
+            let tokens = tokens.clone();
+            thread::spawn(move || tokens.set_per_s(now, 100))
+        };
+        let granted = tokens.lease(now, 3).granted;
+        changer.join().unwrap();
+        assert!(granted == 3 || granted == 1, "{granted}: at the old rate or at the new one");
+        assert_eq!(tokens.per_s(), 100);
+        assert_eq!(tokens.lease(now, 1).granted, 0, "nothing is left at the new rate");
     });
 }

@@ -15,6 +15,7 @@ mod campaign;
 mod stages;
 
 use campaign::{Campaign, run};
+use forebay::ShedReason;
 use forebay::sim::Plant;
 
 fn seeds() -> Vec<u64> {
@@ -62,6 +63,27 @@ fn a_dead_shard_gives_errors_and_never_a_hang() {
 #[test]
 fn mutual_owner_calls_at_saturation_settle_on_few_credits_and_narrow_lanes() {
     check(Campaign::saturated);
+}
+
+#[test]
+fn every_call_settles_once_under_every_controller() {
+    check(Campaign::controlled);
+}
+
+/// A campaign under controllers that never act would show nothing.
+#[test]
+fn every_controller_acts_in_some_seed() {
+    let ran = (0..40).map(|seed| run(&Campaign::controlled(seed)).expect("checked elsewhere"));
+    let (mut shed_by, mut degraded, mut retries) = ([0; ShedReason::NAMES.len()], 0, 0);
+    for ran in ran {
+        (degraded, retries) = (degraded + ran.degraded, retries + ran.retries);
+        shed_by.iter_mut().zip(ran.shed_by).for_each(|(sum, n_shed)| *sum += n_shed);
+    }
+    assert!(degraded > 0 && retries > 0, "{degraded} degraded, {retries} retries");
+    for (name, n_shed) in ShedReason::NAMES.iter().zip(shed_by) {
+        // What the default conditioner keeps for others is refused as the conditioner's.
+        assert!(n_shed > 0 || *name == "preempted", "none shed by {name}: {shed_by:?}");
+    }
 }
 
 #[test]

@@ -20,7 +20,8 @@ use code::{code_of, idents, production_of};
 const LAYERS: &[&[&str]] = &[
     &["error", "limits"],
     &["runtime"],
-    &["metrics", "control", "gate", "reply"],
+    &["control"],
+    &["metrics", "gate", "reply"],
     &["task", "stage", "mesh", "net", "fs"],
     &["shard"],
     &["engine", "sim"],
@@ -41,6 +42,11 @@ const SHARING: &[(&str, &str, &str)] = &[
         "runtime/ring/buffers.rs",
         "AtomicU16",
         "the tail of a ring of buffers is shared with the kernel",
+    ),
+    (
+        "runtime/ring/passed.rs",
+        "OnceLock",
+        "sockets are passed to the process: taken once, whichever shard asks first",
     ),
     ("runtime/", "Arc", "a shard holds the handles of what lives in runtime/shared"),
     ("shard/mod.rs", "Arc", "a shard is set up with handles of what lives in runtime/shared"),
@@ -96,6 +102,8 @@ fn tree() -> Vec<File> {
             match is_folder {
                 true if is_foreign(&path) => {}
                 true => folders.push(entry.path()),
+                // What a further worktree has in the place of git's folder.
+                false if path == ".git" => {}
                 // What is not text has no words to check.
                 false => files
                     .extend(fs::read_to_string(entry.path()).ok().map(|text| File { path, text })),

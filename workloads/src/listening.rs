@@ -1,7 +1,8 @@
 //! One address, a listener on every shard: what every service of this crate that listens does.
 //!
-//! The kernel spreads connections over the shards' listeners. The first shard's port is everybody's;
-//! the path of a Unix socket has no second listener, so one shard serves it.
+//! The kernel spreads connections over the shards' listeners. The first shard's port is everybody's,
+//! and so is a socket that was passed; the path of a Unix socket has no second listener, so one shard
+//! serves it.
 
 use std::{fmt, io};
 
@@ -43,7 +44,7 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// Listens on every shard of the engine (a Unix address on the first alone), has `begin` called
+/// Listens on every shard of the engine (on a path on the first alone), has `begin` called
 /// there with the listener, and tells the address, with the port that the system chose where
 /// `address` has none. Returns when all shards listen.
 ///
@@ -57,12 +58,13 @@ pub fn on_every_shard(
     begin: impl Fn(Listener) + Clone + Send + 'static,
 ) -> Result<Address, ServeError> {
     let chosen = on_shard(engine, 0, address, options, begin.clone())?;
-    let n_listening = match address {
-        Address::Tcp(_) => engine.handle().n_shards(),
-        Address::Unix(_) => 1,
+    let everywhere = match address {
+        Address::Tcp(_) => &chosen,
+        Address::Passed(_) => address,
+        Address::Unix(_) => return Ok(chosen),
     };
-    for shard_idx in 1..n_listening {
-        on_shard(engine, shard_idx, &chosen, options, begin.clone())?;
+    for shard_idx in 1..engine.handle().n_shards() {
+        on_shard(engine, shard_idx, everywhere, options, begin.clone())?;
     }
     Ok(chosen)
 }

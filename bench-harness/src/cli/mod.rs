@@ -153,7 +153,8 @@ enum CompareFormat {
 pub(super) struct ServeArgs {
     /// A workload file whose workload is a service.
     file: PathBuf,
-    /// Where it listens: HOST:PORT or unix:PATH [default: a free port of 127.0.0.1].
+    /// Where it listens: HOST:PORT, unix:PATH, or passed:N or passed:NAME for a socket that a service
+    /// manager passed [default: a free port of 127.0.0.1].
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
     /// Where its admin pages listen, for a service that has some [default: a free port of 127.0.0.1].

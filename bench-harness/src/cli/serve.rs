@@ -26,7 +26,7 @@ pub(super) fn serve(args: &ServeArgs) -> io::Result<Exit> {
         }
     };
     match start(args, &workload) {
-        Ok(serving) => {
+        Ok((serving, wanted)) => {
             let address = serving.address().clone();
             let admin = serving.admin();
             serving.until_signal(|| {
@@ -36,8 +36,9 @@ pub(super) fn serve(args: &ServeArgs) -> io::Result<Exit> {
                 // The last line: who waits for it has seen them all.
                 Sink::Stdout.write(&format!("ready {address}"))
             })?;
-            if let Address::Unix(path) = address {
-                // The system leaves it there, and nobody could listen on it again.
+            if let Address::Unix(path) = wanted {
+                // The system leaves it there, and nobody could listen on it again. That of a socket
+                // that was passed belongs to whoever passed it.
                 std::fs::remove_file(path)?;
             }
             Ok(Exit::Ok)
@@ -69,7 +70,11 @@ impl From<CellError> for Refusal {
     }
 }
 
-fn start(args: &ServeArgs, workload: &LoadedWorkload) -> Result<server::Serving, Refusal> {
+/// Starts the service; gives what it was to listen on, too.
+fn start(
+    args: &ServeArgs,
+    workload: &LoadedWorkload,
+) -> Result<(server::Serving, Address), Refusal> {
     let file = &workload.file;
     let Some(service) = Service::of(&file.workload) else {
         let tag = file.workload.tag();
@@ -91,7 +96,7 @@ fn start(args: &ServeArgs, workload: &LoadedWorkload) -> Result<server::Serving,
         seed: file.seed,
         cpus: Vec::new(),
     };
-    Ok(server::serve(&spec, &places)?)
+    Ok((server::serve(&spec, &places)?, places.service))
 }
 
 /// Where the user wants the service and its admin pages: on this host alone, unless told otherwise.
@@ -114,7 +119,7 @@ fn address(text: &str) -> Result<Address, String> {
         return Ok(address);
     }
     let first = text.to_socket_addrs().ok().and_then(|mut found| found.next());
-    first
-        .map(Address::from)
-        .ok_or_else(|| format!("--listen `{text}` is neither HOST:PORT of this host nor unix:PATH"))
+    first.map(Address::from).ok_or_else(|| {
+        format!("--listen `{text}` is neither HOST:PORT of this host nor unix:PATH nor passed:N")
+    })
 }

@@ -147,14 +147,6 @@ impl Breaker {
         }
     }
 
-    /// When the downstream is tried again, where it is left alone.
-    pub(crate) fn reopens_at(&self) -> Option<Time> {
-        match self.circuit {
-            Circuit::Open { until } => Some(until),
-            Circuit::Closed | Circuit::Probing => None,
-        }
-    }
-
     pub(crate) fn readings(&self, out: &mut Vec<Reading>) {
         let openness = match self.circuit {
             Circuit::Closed => 0.0,
@@ -239,7 +231,7 @@ mod tests {
         run(&mut breaker, at(11), 0, 19);
         assert_eq!(breaker.may_send(at(11)), Gate::Send);
         run(&mut breaker, at(12), 0, 1);
-        assert_eq!(breaker.reopens_at(), Some(at(17)));
+        assert_eq!(breaker.may_send(at(12)), Gate::Shut { until: at(17) });
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! multiplies an integer by 1.2 stands still at 4.
 
 pub(crate) mod batch;
+mod fit;
 pub(crate) mod scaling;
 pub(crate) mod rate;
 pub(crate) mod admission;
@@ -26,6 +27,8 @@ pub(crate) mod order;
 pub(crate) mod share;
 pub(crate) mod retry;
 pub(crate) mod breaker;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -58,24 +61,4 @@ fn seconds(value: f64) -> Duration {
 )]
 fn count_up(limit: f64, min: usize, max: usize) -> usize {
     (limit.ceil() as usize).clamp(min, max)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_duration_is_the_nearest_one() {
-        assert_eq!(seconds(-1.0), Duration::ZERO);
-        assert_eq!(seconds(0.5), Duration::from_millis(500));
-        assert_eq!(seconds(f64::INFINITY), Duration::MAX);
-    }
-
-    #[test]
-    fn a_limit_is_rounded_up_between_its_bounds() {
-        assert_eq!(
-            [0.0, 1.0, 1.2, 9.0, f64::NAN].map(|limit| count_up(limit, 1, 8)),
-            [1, 1, 2, 8, 1]
-        );
-    }
 }

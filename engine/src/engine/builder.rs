@@ -24,7 +24,7 @@ use crate::runtime::shared::published::Published;
 use crate::runtime::shared::tokens::Tokens;
 use crate::runtime::shared::{Gathering, Outside};
 use crate::shard::{Factory, Setup, Shard, Shown, erase};
-use crate::stage::{Kind, Ship, Stage, StageCore, StageOptions, StageRef};
+use crate::stage::{Nature, Ship, Stage, StageCore, StageOptions, StageRef};
 
 /// Which CPUs the shards run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +41,7 @@ pub enum CpuChoice {
 pub(crate) struct Declared {
     pub(crate) name: &'static str,
     pub(crate) options: StageOptions,
-    kind: Kind,
-    shareable: bool,
+    nature: Nature,
     /// Makes the factory of one shard, with the options as they are at the start.
     make: Box<dyn Fn(StageOptions, Option<Tokens>) -> Factory + Send + Sync>,
     /// The tokens of its downstream's rate, one for all shards; made when the first is set up.
@@ -279,7 +278,7 @@ impl Builder {
         assert!(self.stages.iter().all(|stage| stage.name != name), "two stages named {name}");
         let rank = u16::try_from(self.stages.len()).expect("fewer than 65,536 stages");
         let factory = Arc::new(factory);
-        let shareable = ship.is_some();
+        let nature = Nature { kind: S::KIND, shareable: ship.is_some(), idempotent: S::IDEMPOTENT };
         let make = move |options: StageOptions, tokens: Option<Tokens>| -> Factory {
             let (factory, ship) = (Arc::clone(&factory), ship.clone());
             Box::new(move |core, rank, names| {
@@ -292,8 +291,7 @@ impl Builder {
         self.stages.push(Declared {
             name,
             options,
-            kind: S::KIND,
-            shareable,
+            nature,
             make: Box::new(make),
             tokens: OnceCell::new(),
         });
@@ -316,7 +314,7 @@ impl Builder {
             return Err(StartError::Limit { limit, problem });
         }
         for stage in &self.stages {
-            let problem = stage.options.problem(stage.kind, stage.shareable, n_shards);
+            let problem = stage.options.problem(stage.nature, n_shards);
             if let Some(problem) = problem {
                 return Err(StartError::Stage { stage: stage.name, problem });
             }

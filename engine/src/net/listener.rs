@@ -17,8 +17,12 @@ use crate::runtime::ring::{End, ListenSpec, Ring, Socket};
 /// has accepted yet are closed with it.
 ///
 /// Each shard listens for itself on the same TCP address, and the kernel spreads connections over
-/// them by a hash of their addresses. A Unix socket has one listener: let one shard bind it, or
-/// let all [`adopt`](Listener::adopt) copies of one descriptor.
+/// them by a hash of their addresses. A Unix socket has one listener: let one shard bind it.
+///
+/// A socket that was passed to the process ([`Address::Passed`]) may be bound by every shard, TCP or
+/// Unix, and so may copies of one socket be [adopted](Listener::adopt). All shards then take from one
+/// line of connections and in turns, for one operation more per connection. (By readiness all are
+/// woken and the quickest takes it, mostly the same one where connections come singly.)
 ///
 /// It has room for one waiting task: of several that await [`accept`](Listener::accept), only the
 /// last is woken.
@@ -38,11 +42,17 @@ impl fmt::Debug for Listener {
 
 impl Listener {
     /// Listens on an address. The path of a Unix socket must be free: removing one that a service
-    /// has left behind is the caller's decision.
+    /// has left behind is the caller's decision. A socket that was passed listens already, with the
+    /// backlog that its opener chose; what comes after its listeners have closed is not refused, but
+    /// waits for as long as the process or the manager lives.
+    ///
+    /// Binding the first that was passed takes all of them over, once for the process, and keeps them
+    /// from processes that this one starts.
     ///
     /// # Errors
     ///
-    /// The system's error: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`.
+    /// The system's error: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`; for a socket that was
+    /// passed a [`PassedError`](super::PassedError) within.
     ///
     /// # Panics
     ///
@@ -52,12 +62,13 @@ impl Listener {
         Self::open(options, |ring| ring.listen(&spec))
     }
 
-    /// Takes over a socket that listens already: from a service manager that passed it, from the
-    /// process before this one. Shards that adopt copies of one socket share its connections.
+    /// Takes over a socket that listens already, such as one from the process before this one.
+    /// Shards that adopt copies of one socket share its connections.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the socket does not listen.
+    /// `InvalidInput` if it is no stream socket that listens, a
+    /// [`PassedError`](super::PassedError) within.
     ///
     /// # Panics
     ///

@@ -7,11 +7,12 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
 use super::fault::Fault;
-use super::options::ListenOptions;
+use super::options::{ConnectionOptions, ListenOptions};
 use super::stream::Step;
 use super::table::SlotKey;
 use crate::runtime::Time;
@@ -26,7 +27,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Listening {
-    pub(super) options: ListenOptions,
+    connections_max: usize,
+    /// Of each connection.
+    pub(super) connection: Rc<ConnectionOptions>,
     armed: bool,
     cancelling: bool,
     closing: bool,
@@ -42,7 +45,8 @@ pub(super) struct Listening {
 impl Listening {
     pub(super) fn new(options: ListenOptions) -> Self {
         Self {
-            options,
+            connections_max: options.connections_max,
+            connection: Rc::new(options.connection),
             armed: false,
             cancelling: false,
             closing: false,
@@ -90,7 +94,7 @@ impl Listening {
     }
 
     pub(super) fn step(&mut self, now: Time) -> Step {
-        let full = self.open >= self.options.connections_max;
+        let full = self.open >= self.connections_max;
         let wanted = !self.closing && !full && self.paused_until <= now;
         match (self.armed, wanted) {
             (false, true) if !self.cancelling => {

@@ -12,6 +12,7 @@
 
 mod options;
 mod fault;
+mod pieces;
 mod receiving;
 mod sending;
 mod stream;
@@ -36,7 +37,9 @@ pub use options::{ConnectOptions, ConnectionOptions, ListenOptions};
 #[cfg(feature = "tokio")]
 pub use tokio::TokioIo;
 
-pub use crate::runtime::ring::{Address, AddressError, Chunk, Outgoing, SocketBack, Sockets};
+pub use crate::runtime::ring::{
+    Address, AddressError, Chunk, Outgoing, Passed, PassedError, SocketBack, Sockets,
+};
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -5,9 +5,8 @@
 //!    ▲ wanted: not ended, not paused, not starved
 //! ```
 
-use std::collections::VecDeque;
-
 use super::fault::Fault;
+use super::pieces::Pieces;
 use crate::runtime::Time;
 use crate::runtime::ring::Chunk;
 
@@ -32,7 +31,7 @@ pub(super) enum Wants {
 pub(super) struct Receiving {
     /// A receive is under way.
     armed: bool,
-    unread: VecDeque<Chunk>,
+    unread: Pieces<Chunk>,
     n_bytes: usize,
     n_bytes_max: usize,
     /// The reader is behind: nothing is received until it has caught up.
@@ -47,7 +46,7 @@ impl Receiving {
     pub(super) fn new(n_bytes_max: usize) -> Self {
         Self {
             armed: false,
-            unread: VecDeque::new(),
+            unread: Pieces::default(),
             n_bytes: 0,
             n_bytes_max,
             paused: false,
@@ -136,7 +135,7 @@ impl Receiving {
 
     /// Nobody will read any more.
     pub(super) fn forget(&mut self) {
-        self.unread = VecDeque::new();
+        self.unread = Pieces::default();
         self.n_bytes = 0;
     }
 

@@ -1,9 +1,9 @@
 //! What a connection has yet to send, pure: a queue of owned bytes, one piece under way.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::fault::Fault;
+use super::pieces::Pieces;
 use crate::runtime::Time;
 use crate::runtime::ring::{Chunk, Outgoing, Pool};
 
@@ -16,16 +16,18 @@ const COPIED_BYTES_MAX: usize = 4 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Sending {
-    queue: VecDeque<Outgoing>,
+    /// Of no more use once it has failed.
+    queue: Pieces<Outgoing>,
     /// Queued and under way.
     n_bytes: usize,
     /// Since when a piece is under way without any progress.
     under_way: Option<Time>,
     finishing: bool,
     failed: Option<Fault>,
-    /// Sent, or given up: for whoever may run the drop of what others own.
-    spent: Vec<Outgoing>,
 }
+
+/// Sent, joined or given up: for whoever may run the drop of what others own.
+pub(super) type Spent = Vec<Outgoing>;
 
 impl Sending {
     pub(super) fn n_bytes(&self) -> usize {
@@ -65,17 +67,20 @@ impl Sending {
     }
 
     /// Queues bytes behind all others.
-    pub(super) fn queue(&mut self, bytes: Outgoing) {
+    pub(super) fn queue(&mut self, bytes: Outgoing, spent: &mut Spent) {
+        if self.failed.is_some() {
+            return spend(bytes, spent);
+        }
         self.n_bytes += bytes.len();
-        if bytes.is_empty() || self.joins_last(&bytes) {
-            self.spend(bytes);
+        if bytes.is_empty() || self.joins_last(&bytes, spent) {
+            spend(bytes, spent);
         } else {
             self.queue.push_back(bytes);
         }
     }
 
     /// Puts bytes behind those of the last piece if both are small.
-    fn joins_last(&mut self, bytes: &[u8]) -> bool {
+    fn joins_last(&mut self, bytes: &[u8], spent: &mut Spent) -> bool {
         let Some(last) = self.queue.back_mut() else { return false };
         if last.absorb(bytes, JOINED_BYTES_MAX) {
             return true;
@@ -85,19 +90,22 @@ impl Sending {
         if is_small {
             let joined = Outgoing::Owned([&**last, bytes].concat());
             let before = std::mem::replace(last, joined);
-            self.spend(before);
+            spend(before, spent);
         }
         is_small
     }
 
     /// Queues a copy of bytes behind all others.
-    pub(super) fn queue_copy(&mut self, bytes: &[u8], pool: &Rc<Pool>) {
-        if self.joins_last(bytes) {
+    pub(super) fn queue_copy(&mut self, bytes: &[u8], pool: &Rc<Pool>, spent: &mut Spent) {
+        if self.failed.is_some() {
+            return;
+        }
+        if self.joins_last(bytes, spent) {
             self.n_bytes += bytes.len();
             return;
         }
         let copy = Chunk::copy(bytes, pool).map(Outgoing::Chunk);
-        self.queue(copy.unwrap_or_else(|| Outgoing::Owned(bytes.to_vec())));
+        self.queue(copy.unwrap_or_else(|| Outgoing::Owned(bytes.to_vec())), spent);
     }
 
     /// The piece to be sent next, if none is under way.
@@ -111,17 +119,26 @@ impl Sending {
     }
 
     /// What was under way comes back.
-    pub(super) fn on_sent(&mut self, bytes: Outgoing, result: Result<usize, Fault>) {
+    pub(super) fn on_sent(
+        &mut self,
+        bytes: Outgoing,
+        result: Result<usize, Fault>,
+        spent: &mut Spent,
+    ) {
         assert!(self.under_way.take().is_some(), "a send was under way");
         match result {
-            _ if self.failed.is_some() => self.spend(bytes),
+            _ if self.failed.is_some() => {
+                spend(bytes, spent);
+                self.forget(spent);
+            }
             Ok(n_sent) if n_sent >= bytes.len() => {
                 self.n_bytes -= bytes.len();
-                self.spend(bytes);
+                spend(bytes, spent);
             }
             Err(fault) if !fault.is_harmless() => {
-                self.spend(bytes);
+                spend(bytes, spent);
                 self.fail(fault);
+                self.forget(spent);
             }
             // Short, or interrupted: the rest goes first.
             short => {
@@ -132,28 +149,29 @@ impl Sending {
         }
     }
 
-    /// Nothing more will be sent.
+    /// Nothing more will be sent. What was queued stays until [`Sending::forget`]: who breaks a
+    /// connection off has no place to put the bytes of others.
     pub(super) fn fail(&mut self, fault: Fault) {
         self.failed.get_or_insert(fault);
-        for bytes in std::mem::take(&mut self.queue) {
-            self.spend(bytes);
-        }
         self.n_bytes = 0;
     }
 
-    fn spend(&mut self, bytes: Outgoing) {
-        if let Outgoing::Shared(_) = bytes {
-            self.spent.push(bytes);
+    /// Lets go of what was queued when it failed.
+    pub(super) fn forget(&mut self, spent: &mut Spent) {
+        assert!(self.failed.is_some() || self.queue.is_empty(), "{} bytes to send", self.n_bytes);
+        while let Some(bytes) = self.queue.pop_front() {
+            spend(bytes, spent);
         }
-    }
-
-    /// Takes what was spent.
-    pub(super) fn take_spent(&mut self, into: &mut Vec<Outgoing>) {
-        into.append(&mut self.spent);
     }
 
     /// Whether anything is left to be sent that is not under way.
     pub(super) fn has_queued(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() && self.failed.is_none()
+    }
+}
+
+fn spend(bytes: Outgoing, spent: &mut Spent) {
+    if let Outgoing::Shared(_) = bytes {
+        spent.push(bytes);
     }
 }

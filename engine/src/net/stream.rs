@@ -12,12 +12,13 @@
 //! A socket is closed only when none of its operations is under way: its number may be another
 //! socket's a moment later.
 
+use std::rc::Rc;
 use std::task::Waker;
 
 use super::fault::Fault;
 use super::options::ConnectionOptions;
 use super::receiving::{Receiving, Wants};
-use super::sending::Sending;
+use super::sending::{Sending, Spent};
 use super::table::SlotKey;
 use crate::runtime::Time;
 use crate::runtime::ring::{Address, Chunk, Kind, Op, Outgoing, Side};
@@ -38,7 +39,7 @@ pub(super) enum Step {
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
     /// The address until the operation is pushed.
-    Connecting(Option<Address>),
+    Connecting(Option<Box<Address>>),
     Open,
     /// Nobody holds it: it closes when what is queued has left.
     Closing,
@@ -54,7 +55,8 @@ pub(super) struct Stream {
     phase: Phase,
     /// Somebody has a handle to it.
     held: bool,
-    options: ConnectionOptions,
+    /// Those of a listener's connections stand in one place.
+    options: Rc<ConnectionOptions>,
     receiving: Receiving,
     sending: Sending,
     /// The operation that is being taken back, until the taking back has completed.
@@ -69,7 +71,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    fn new(phase: Phase, options: ConnectionOptions, now: Time) -> Self {
+    fn new(phase: Phase, options: Rc<ConnectionOptions>, now: Time) -> Self {
         // None at all would wait for ever.
         let receiving = Receiving::new(options.read_bytes_max.max(1));
         Self {
@@ -89,13 +91,13 @@ impl Stream {
     }
 
     /// A connection that a listener has accepted.
-    pub(super) fn accepted(options: ConnectionOptions, from: SlotKey, now: Time) -> Self {
+    pub(super) fn accepted(options: Rc<ConnectionOptions>, from: SlotKey, now: Time) -> Self {
         Self { listener: Some(from), ..Self::new(Phase::Open, options, now) }
     }
 
     /// A connection to be made.
     pub(super) fn connecting(to: Address, options: ConnectionOptions, now: Time) -> Self {
-        Self::new(Phase::Connecting(Some(to)), options, now)
+        Self::new(Phase::Connecting(Some(Box::new(to))), Rc::new(options), now)
     }
 
     // What its holder does.
@@ -181,9 +183,15 @@ impl Stream {
         }
     }
 
-    pub(super) fn on_sent(&mut self, bytes: Outgoing, result: Result<usize, Fault>, now: Time) {
+    pub(super) fn on_sent(
+        &mut self,
+        bytes: Outgoing,
+        result: Result<usize, Fault>,
+        now: Time,
+        spent: &mut Spent,
+    ) {
         self.active_at = now;
-        self.sending.on_sent(bytes, result);
+        self.sending.on_sent(bytes, result, spent);
     }
 
     pub(super) fn on_cancelled(&mut self) {
@@ -206,7 +214,7 @@ impl Stream {
             Phase::Connecting(ref mut address) => {
                 let Some(address) = address.take() else { return Step::Nothing };
                 self.connecting = true;
-                return Step::Push(Op::Connect(address));
+                return Step::Push(Op::Connect(*address));
             }
             Phase::Open => self.step_receiving(),
             Phase::Closing => Step::Nothing,

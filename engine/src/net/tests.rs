@@ -571,3 +571,28 @@ fn owners_of_sent_bytes_may_use_sockets_when_they_are_dropped() {
         assert!(dropped.take(), "{n_bytes} bytes, fails: {fails}");
     }
 }
+
+#[test]
+fn what_is_queued_when_a_connection_is_broken_off_is_dropped_once_its_socket_has_gone() {
+    for is_under_way in [false, true] {
+        let rig = Rig::new();
+        // For the owner to ask about.
+        let _listening = rig.listening(ListenOptions::default());
+        let (connection, key) = rig.connected(ConnectionOptions::default());
+        let dropped = Arc::new(Flag::default());
+        let nosy = Nosy(Arc::clone(&dropped), LARGE);
+        if is_under_way {
+            ready(&rig, connection.write("before it")).unwrap();
+            rig.turn();
+        }
+        ready(&rig, connection.write(Outgoing::from(bytes::Bytes::from_owner(nosy)))).unwrap();
+        connection.abort();
+        rig.turn();
+        rig.take_back(key, Kind::Receive);
+        if is_under_way {
+            rig.take_back(key, Kind::Send);
+        }
+        assert_eq!(rig.state(key), State::Reset);
+        assert!(dropped.take(), "under way: {is_under_way}");
+    }
+}

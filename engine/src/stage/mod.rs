@@ -35,6 +35,7 @@ use std::rc::Rc;
 pub(crate) use any::{AnyStage, TurnView};
 pub use batch::{Batch, BatchItem, ByKey};
 pub use call::Call;
+pub(crate) use options::Nature;
 pub use options::{Dedup, Kind, Placement, StageOptions};
 pub(crate) use remote::Ship;
 pub(crate) use slots::StageCore;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Window;
 use crate::control::batch::BatchRule;
 use crate::control::breaker::BreakerOptions;
-use crate::control::conditioner::Conditioning;
+use crate::control::conditioner::{Conditioning, Preset};
 use crate::control::rate::RateLimit;
 use crate::control::retry::Retry;
 use crate::control::scaling::{Scaling, ScalingRule};
@@ -123,14 +123,73 @@ impl Default for StageOptions {
     }
 }
 
+/// What a stage is by its declaration, whatever its options say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Nature {
+    pub(crate) kind: Kind,
+    /// Its calls may be queued on another shard.
+    pub(crate) shareable: bool,
+    /// Its batches may be tried again.
+    pub(crate) idempotent: bool,
+}
+
 impl StageOptions {
+    /// Tells what is wrong with the controllers.
+    fn control_problem(&self, stage: Nature) -> Option<String> {
+        let retry = self.retry.as_ref();
+        let conditioning = self.conditioning.as_ref();
+        let breaker = self.breaker.as_ref();
+        let is_moved = self.permits_rule != ScalingRule::Fixed;
+        let wrong = [
+            (
+                is_moved && !(1..=self.permits).contains(&self.permits_min),
+                "permits_min is not from 1 to permits",
+            ),
+            (
+                self.rate.as_ref().is_some_and(|rate| rate.per_s == 0 || rate.lease.is_zero()),
+                "a rate of 0, or a lease of no time, lets nothing through; leave the rate out to stop nothing",
+            ),
+            (self.in_flight_max == 0, "in_flight_max is 0; at least 1 is needed"),
+            (self.admitted_per_s == Some(0), "admitted_per_s is 0; at least 1 is needed"),
+            (
+                conditioning.is_some_and(|asked| asked.target.is_zero()),
+                "the conditioner's target is 0: nothing can be answered in no time",
+            ),
+            (
+                self.placement != Placement::Local
+                    && conditioning.is_some_and(|asked| asked.preset != Preset::InFlight),
+                "only the preset InFlight can tell other shards how much it takes; choose it, or placement Local",
+            ),
+            (
+                retry.is_some() && !stage.idempotent,
+                "retry needs a stage that is declared IDEMPOTENT",
+            ),
+            (
+                retry.is_some_and(|retry| retry.attempts_max == 0),
+                "attempts_max is 0; 1 splits a failed batch at once, more try it whole again first",
+            ),
+            (
+                breaker.is_some_and(|breaker| {
+                    breaker.failures_percent == 0 || breaker.window.is_zero()
+                }),
+                "a breaker needs failures_percent of at least 1 and a window",
+            ),
+        ];
+        wrong.into_iter().find(|(is_wrong, _)| *is_wrong).map(|(_, what)| what.to_owned())
+    }
+
     /// How the number of permits is found.
     pub(super) fn scaling(&self) -> Scaling {
         Scaling { min: self.permits_min, max: self.permits, rule: self.permits_rule.clone() }
     }
 
-    /// Tells what is wrong with this policy for a stage of `kind`, in one line with the remedy.
-    pub(crate) fn problem(&self, kind: Kind, shareable: bool, n_shards: usize) -> Option<String> {
+    /// Tells what is wrong with this policy for such a stage, in one line with the remedy.
+    pub(crate) fn problem(&self, stage: Nature, n_shards: usize) -> Option<String> {
+        let wrong = self.control_problem(stage);
+        if wrong.is_some() {
+            return wrong;
+        }
+        let Nature { kind, shareable, .. } = stage;
         if self.weights.contains(&0) {
             return Some("a weight is 0; each priority needs at least 1".to_owned());
         }

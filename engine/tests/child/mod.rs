@@ -22,8 +22,20 @@ pub(crate) enum Ended {
 /// Runs `body`, a closure written in the calling test itself, in a child process.
 ///
 /// The closure's type names the test to re-run, as in `preflight::a_test::{{closure}}`.
+#[allow(dead_code, reason = "each test binary uses its part")]
 pub(crate) fn in_child<F: FnOnce() -> String>(body: F) -> Ended {
-    let output = output_of_child(body);
+    said_by(output_of_child(body))
+}
+
+#[allow(dead_code, reason = "each test binary uses its part")]
+/// Runs `body` like [`in_child`]; `command` is what becomes the child: the test binary and its
+/// arguments are put behind its own.
+pub(crate) fn in_child_through<F: FnOnce() -> String>(mut command: Command, body: F) -> Ended {
+    command.arg(std::env::current_exe().unwrap());
+    said_by(output_through(command, body))
+}
+
+fn said_by(output: Output) -> Ended {
     if let Some(signal) = output.status.signal() {
         return Ended::Killed(signal);
     }
@@ -31,8 +43,7 @@ pub(crate) fn in_child<F: FnOnce() -> String>(body: F) -> Ended {
     let said = stdout.lines().find_map(|line| line.split_once(SAID));
     let Some((_, said)) = said else {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let closure = std::any::type_name::<F>();
-        panic!("{closure} ended with {} and said nothing\n{stdout}{stderr}", output.status);
+        panic!("the child ended with {} and said nothing\n{stdout}{stderr}", output.status);
     };
     Ended::Said(said.to_owned())
 }
@@ -44,14 +55,19 @@ pub(crate) fn stderr_of_child<F: FnOnce() -> String>(body: F) -> String {
 }
 
 fn output_of_child<F: FnOnce() -> String>(body: F) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.stdin(Stdio::null());
+    output_through(command, body)
+}
+
+fn output_through<F: FnOnce() -> String>(mut command: Command, body: F) -> Output {
     if std::env::var_os(IS_CHILD).is_some() {
         say(&body());
     }
     let test = std::any::type_name::<F>().split("::").nth(1).unwrap();
-    Command::new(std::env::current_exe().unwrap())
+    command
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(IS_CHILD, "1")
-        .stdin(Stdio::null())
         .output()
         .unwrap()
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use forebay::sim::{Plant, SimOptions, Simulation};
 use forebay::{
-    Builder, CallError, Dedup, Limits, Phase, Placement, Reply, RequestOptions, ShardId,
-    StageOptions, StageRef, UnitError, on_shard, scope, sleep, yield_now,
+    BatchRule, BreakerOptions, Builder, CallError, Conditioning, Counts, Dedup, Limits, Phase,
+    Placement, Preset, Priority, RateLimit, Reply, RequestOptions, Retry, ScalingRule, ShardId,
+    ShedReason, SmallestBatch, StageOptions, StageRef, UnitError, on_shard, scope, sleep,
+    yield_now,
 };
 
 use crate::stages::{Read, Unruly, Wish, Write, database};
@@ -20,6 +22,8 @@ pub(crate) struct Campaign {
     pub(crate) freezes: bool,
     pub(crate) kills: bool,
     pub(crate) stops: bool,
+    /// Whether the stages have every controller there is.
+    pub(crate) controlled: bool,
     pub(crate) credits: usize,
     pub(crate) lane_parcels: usize,
     pub(crate) plant: Option<Plant>,
@@ -35,6 +39,7 @@ impl Campaign {
             freezes: false,
             kills: false,
             stops: false,
+            controlled: false,
             credits: 64,
             lane_parcels: 8,
             plant: None,
@@ -55,6 +60,10 @@ impl Campaign {
 
     pub(crate) fn saturated(seed: u64) -> Self {
         Self { credits: 2, lane_parcels: 1, n_requests: 300, ..Self::orderly(seed) }
+    }
+
+    pub(crate) fn controlled(seed: u64) -> Self {
+        Self { controlled: true, n_requests: 200, ..Self::unruly(seed) }
     }
 
     pub(crate) fn stopped(seed: u64) -> Self {
@@ -83,6 +92,38 @@ fn policy(placement: Placement, dedup: Dedup) -> StageOptions {
     options
 }
 
+/// The same with every controller, each tight enough to act on a few hundred requests. What refuses
+/// first hides the others, so a seed leaves some of these out.
+fn controlled(mut options: StageOptions, preset: Preset, seed: u64) -> StageOptions {
+    let us = Duration::from_micros;
+    let mut conditioning = Conditioning::default();
+    (conditioning.preset, conditioning.target) = (preset, us(800));
+    conditioning.interval = us(400);
+    options.conditioning = (!seed.is_multiple_of(3)).then_some(conditioning);
+    let mut rate = RateLimit::per_s(4_000);
+    (rate.counts, rate.lease) = (Counts::Items, us(500));
+    options.rate = Some(rate);
+    options.in_flight_max = if seed.is_multiple_of(2) { 12 } else { usize::MAX };
+    options.admitted_per_s = seed.is_multiple_of(5).then_some(200);
+    options.queue_max = 8;
+    let mut retry = Retry::default();
+    (retry.attempts_max, retry.backoff, retry.budget_percent) = (2, us(200), 100);
+    options.retry = Some(retry);
+    let mut breaker = BreakerOptions::default();
+    (breaker.calls_min, breaker.window, breaker.open_for) = (6, us(20_000), us(3_000));
+    breaker.failures_percent = 70;
+    options.breaker = Some(breaker);
+    options.permits_rule = ScalingRule::queue_threshold(4);
+    options.batch = BatchRule::Smallest(SmallestBatch::default());
+    options
+}
+
+/// A preset for each seed.
+fn preset(seed: u64) -> Preset {
+    let presets = [Preset::InFlight, Preset::Usits03, Preset::Direct, Preset::Pid, Preset::Codel];
+    presets[usize::try_from(seed).expect("small") % presets.len()]
+}
+
 fn declare(campaign: &Campaign) -> (Builder, Stages) {
     let mut builder = Builder::new();
     let mut limits = Limits::default();
@@ -98,15 +139,30 @@ fn declare(campaign: &Campaign) -> (Builder, Stages) {
         builder.shared_stage("write", policy(Placement::Owner, Dedup::Off), move |_| async move {
             Ok(Write { reads: read })
         });
-    let gathered =
-        builder.shared_stage("gathered", policy(gather, Dedup::Queued), |_| async { Ok(Unruly) });
-    let local =
-        builder.stage("local", policy(Placement::Local, Dedup::Queued), |_| async { Ok(Unruly) });
+    let mut gathering = policy(gather, Dedup::Queued);
+    let mut here = policy(Placement::Local, Dedup::Queued);
+    if campaign.controlled {
+        // Only this preset can tell other shards how much it takes.
+        gathering = controlled(gathering, Preset::InFlight, campaign.seed);
+        here = controlled(here, preset(campaign.seed), campaign.seed);
+    }
+    let gathered = builder.shared_stage("gathered", gathering, |_| async { Ok(Unruly) });
+    let local = builder.stage("local", here, |_| async { Ok(Unruly) });
     (builder, Stages { read, write, gathered, local })
 }
 
-/// Runs a campaign; gives the digest of its turns, or what did not hold.
-pub(crate) fn run(campaign: &Campaign) -> Result<u64, String> {
+/// What a campaign came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ran {
+    /// Of its turns.
+    digest: u64,
+    pub(crate) shed_by: [u64; ShedReason::NAMES.len()],
+    pub(crate) degraded: u64,
+    pub(crate) retries: u64,
+}
+
+/// Runs a campaign; gives what it came to, or what did not hold.
+pub(crate) fn run(campaign: &Campaign) -> Result<Ran, String> {
     silence_wished_panics();
     database().borrow_mut().clear();
     let (builder, stages) = declare(campaign);
@@ -126,8 +182,9 @@ pub(crate) fn run(campaign: &Campaign) -> Result<u64, String> {
         }
     }
     heal(&mut sim, campaign)?;
+    let ran = Ran { digest: sim.digest(), ..check_books(&sim, campaign)? };
     collect(&sim, campaign, &replies)?;
-    Ok(sim.digest())
+    Ok(ran)
 }
 
 fn advance(sim: &mut Simulation) -> Result<bool, String> {
@@ -178,6 +235,28 @@ fn heal(sim: &mut Simulation, campaign: &Campaign) -> Result<(), String> {
     Ok(())
 }
 
+/// What the books of the stages say once all is at rest.
+fn check_books(sim: &Simulation, campaign: &Campaign) -> Result<Ran, String> {
+    let mut ran = Ran::default();
+    for shard in 0..campaign.n_shards {
+        for stage in sim.snapshot(shard).stages {
+            if stage.settled_twice > 0 {
+                // A batch that is tried again must not hold what has been settled.
+                return Err(format!("{}: {} settled twice", stage.name, stage.settled_twice));
+            }
+            if stage.shed != stage.shed_by.iter().sum::<u64>() {
+                return Err(format!("{}: {} shed, {:?}", stage.name, stage.shed, stage.shed_by));
+            }
+            ran.degraded += stage.degraded;
+            ran.retries += stage.retries;
+            for (sum, n_shed) in ran.shed_by.iter_mut().zip(stage.shed_by) {
+                *sum += n_shed;
+            }
+        }
+    }
+    Ok(ran)
+}
+
 type Outcome = Result<(), String>;
 
 fn collect(
@@ -207,6 +286,7 @@ struct Plan {
     other: ShardId,
     wish: Wish,
     class: u8,
+    priority: Option<Priority>,
 }
 
 impl Plan {
@@ -231,6 +311,7 @@ impl Plan {
             other: ShardId::new(other),
             wish: if campaign.unruly { wish } else { tame },
             class: u8::try_from(sim.draw(3)).expect("small"),
+            priority: Priority::new(u8::try_from(sim.draw(12)).expect("small")),
         }
     }
 }
@@ -241,7 +322,8 @@ fn submit(
     stages: Stages,
     plan: Plan,
 ) -> Result<Reply<Outcome>, forebay::SubmitError> {
-    let options = plan.within.map_or(RequestOptions::default(), RequestOptions::within);
+    let mut options = plan.within.map_or(RequestOptions::default(), RequestOptions::within);
+    options.priority = plan.priority;
     sim.handle().submit(shard, options, move || request(stages, plan))
 }
 

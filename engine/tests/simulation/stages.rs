@@ -118,6 +118,8 @@ impl Stage for Unruly {
     type Value = u64;
     type Error = Refused;
     const KIND: Kind = Kind::Read;
+    const IDEMPOTENT: bool = true;
+    const DEGRADE_LEVELS: u8 = 2;
 
     fn key(item: &(u8, Wish)) -> Wish {
         item.1
@@ -125,6 +127,10 @@ impl Stage for Unruly {
 
     fn class(item: &(u8, Wish)) -> u8 {
         item.0
+    }
+
+    fn share(class: &u8) -> u32 {
+        u32::from(*class) + 1
     }
 
     async fn run(self: Rc<Self>, batch: Batch<Self>) -> Result<(), Refused> {

@@ -9,7 +9,7 @@ use super::config::{Config, Protocol};
 use super::service;
 use crate::listening::{self, ServeError};
 
-/// Serves on every shard of the engine (a Unix address on the first alone) and tells the address,
+/// Serves on every shard of the engine (on a path on the first alone) and tells the address,
 /// with the port that the system chose where `address` has none. Returns when all shards accept.
 ///
 /// # Errors

@@ -12,6 +12,9 @@
 //! *Scale-free*: in one round trip as many replies come as the bound is, so each step is a fixed part
 //! of the bound per round trip, at a bound of 3 as at 10,000. A step of 1/bound, as in TCP, would need
 //! 250 s to double a bound of 5,000. *Bias*: up and down balance where one reply in fifty is late.
+//! *Debt*: late replies come in bursts, since an excess is seen only a round trip later. One round
+//! trip cuts a fifth at most, and what its late replies would have cut beyond that is owed: paid off
+//! by replies in time that do not raise the bound. So the bias holds and the bound does not swing.
 //! *Echo*: what was admitted before the bound was halved is no evidence against the new one. *Frozen*:
 //! a reply counts only if the bound was reached while its call was in flight; otherwise it says
 //! nothing about the bound.
@@ -35,6 +38,13 @@ const GOOD_PER_LATE: f64 = 49.0;
 
 /// The same for a more important class while lower ones press: 0.5 % are late.
 const GOOD_PER_LATE_IMPORTANT: f64 = 199.0;
+
+/// What a round trip full of late replies leaves of the bound at least. All replies of a round trip
+/// may be late together, and the next ones would still be echoes of the same excess.
+const KEPT_PER_ROUND: f64 = 0.8;
+
+/// What may be owed at most, as a part of the bound: what one round trip full of late replies cuts.
+const OWED_MAX: f64 = RISE * GOOD_PER_LATE;
 
 /// The weight of a new sample in the smoothed sojourn, as in the round-trip estimate of RFC 6298.
 const SMOOTHING: f64 = 1.0 / 8.0;
@@ -65,6 +75,8 @@ enum Phase {
         round: Time,
         /// The bound is not cut below this in this round trip.
         floor: f64,
+        /// What late replies have cut beyond that, paid off by replies that do not raise the bound.
+        owed: f64,
     },
 }
 
@@ -131,19 +143,27 @@ impl InFlight {
             // SlowStart → Steady
             (Phase::SlowStart, true) => {
                 self.limit = (self.limit / 2.0).max(1.0);
-                self.phase = Phase::Steady { since: now, round: now, floor: self.limit / 2.0 };
+                let floor = self.limit * KEPT_PER_ROUND;
+                self.phase = Phase::Steady { since: now, round: now, floor, owed: 0.0 };
             }
             (Phase::Steady { since, .. }, _) if admitted < *since => {}
-            (Phase::Steady { round, floor, .. }, _) => {
-                if admitted >= *round {
-                    (*round, *floor) = (now, self.limit / 2.0);
-                }
-                let floor = floor.max(1.0);
-                let cut = RISE * self.good_per_late(now, class);
-                self.limit =
-                    if is_late { (self.limit - cut).max(floor) } else { self.limit + RISE };
-            }
+            (Phase::Steady { .. }, true) => self.cut(now, admitted, class),
+            (Phase::Steady { owed, .. }, false) if *owed > 0.0 => *owed -= RISE,
+            (Phase::Steady { .. }, false) => self.limit += RISE,
         }
+    }
+
+    /// A late reply, in the steady phase, to a call that was let in at `admitted`.
+    fn cut(&mut self, now: Time, admitted: Time, class: usize) {
+        let cut = RISE * self.good_per_late(now, class);
+        let Phase::Steady { round, floor, owed, .. } = &mut self.phase else { return };
+        if admitted >= *round {
+            (*round, *floor) = (now, self.limit * KEPT_PER_ROUND);
+        }
+        let limit = (self.limit - cut).max(*floor).max(1.0);
+        let done = self.limit - limit;
+        *owed = (*owed + cut - done).min(limit * OWED_MAX);
+        self.limit = limit;
     }
 
     pub(super) fn withdrawn(&mut self, class: usize) {

@@ -18,9 +18,15 @@ pub(super) const PER_S_MAX: f64 = 5_000.0;
 /// *Direct*: raise below this part of the target, cut above that one.
 const DIRECT_LOW: f64 = -0.1;
 const DIRECT_HIGH: f64 = 0.2;
+const DIRECT_START_PER_S: f64 = 10.0;
+const DIRECT_DEPTH: f64 = 10.0;
 const DIRECT_RAISE_PER_S: f64 = 0.5;
 const DIRECT_CUT: f64 = 2.0;
 
+const USITS_START_PER_S: f64 = 100.0;
+/// Published is a depth of 1 in whole tokens: one, and the part of the next that has come. A bucket
+/// of real numbers that is full at 1.0 would lose that part, and at 1.5x never admit its rate.
+const USITS_DEPTH: f64 = 2.0;
 /// *Usits03*: raise where the error is below this, by so much for each unit beyond the offset.
 const USITS_LOW: f64 = -0.5;
 const USITS_RAISE_PER_S: f64 = 2.0;
@@ -65,8 +71,8 @@ impl Law {
     /// The rate that a class starts with, and the depth of its bucket.
     pub(super) fn start(self) -> (f64, f64) {
         match self {
-            Self::Usits03 => (100.0, 1.0),
-            Self::Direct | Self::Pid => (10.0, 10.0),
+            Self::Usits03 => (USITS_START_PER_S, USITS_DEPTH),
+            Self::Direct | Self::Pid => (DIRECT_START_PER_S, DIRECT_DEPTH),
         }
     }
 

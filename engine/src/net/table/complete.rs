@@ -1,6 +1,7 @@
 //! What the ring tells: each completion to the slot it is for.
 
 use std::io;
+use std::rc::Rc;
 
 use super::{After, SlotKey, State, Table};
 use crate::limits::{NET_COMPLETIONS_PER_TURN, NET_CQ_ENTRIES};
@@ -67,8 +68,8 @@ impl Table {
     fn accept(&mut self, key: SlotKey, socket: Socket, more: bool) {
         let now = self.core.now();
         self.metrics.accepted.add(1);
-        let options =
-            self.listener(key).expect("a listener outlives its accept").options.connection;
+        let listening = self.listener(key).expect("a listener outlives its accept");
+        let options = Rc::clone(&listening.connection);
         let stream = Stream::accepted(options, key, now);
         let connection = self.insert(socket, State::Stream(stream));
         let listening = self.listener(key).expect("a listener outlives its accept");
@@ -113,8 +114,7 @@ fn tell(
         }
         Outcome::Sent(bytes, result) => {
             metrics.sent_bytes.add(*result.as_ref().unwrap_or(&0) as u64);
-            stream.on_sent(bytes, result.map_err(fault), now);
-            stream.sending().take_spent(&mut after.spent);
+            stream.on_sent(bytes, result.map_err(fault), now, &mut after.spent);
             after.wake([stream.writer.take()]);
         }
         Outcome::Connected(result) => {

@@ -205,22 +205,17 @@ impl Table {
 
     /// Queues bytes to be sent by a connection.
     pub(in crate::net) fn queue(&mut self, key: SlotKey, bytes: Outgoing) {
-        let Ok(stream) = self.stream(key) else { return self.after.spent.push(bytes) };
-        stream.sending().queue(bytes);
-        self.queued(key);
+        match self.slots.get_mut(key).map(|slot| &mut slot.state) {
+            Some(State::Stream(stream)) => stream.sending().queue(bytes, &mut self.after.spent),
+            _ => return self.after.spent.push(bytes),
+        }
+        self.list(key);
     }
 
     pub(in crate::net) fn queue_copy(&mut self, key: SlotKey, bytes: &[u8], pool: &Rc<Pool>) {
-        if let Ok(stream) = self.stream(key) {
-            stream.sending().queue_copy(bytes, pool);
-            self.queued(key);
-        }
-    }
-
-    fn queued(&mut self, key: SlotKey) {
         if let Some(State::Stream(stream)) = self.slots.get_mut(key).map(|slot| &mut slot.state) {
-            stream.sending().take_spent(&mut self.after.spent);
+            stream.sending().queue_copy(bytes, pool, &mut self.after.spent);
+            self.list(key);
         }
-        self.list(key);
     }
 }

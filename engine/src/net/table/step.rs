@@ -97,6 +97,7 @@ impl Table {
             State::Listening(_) => None,
             State::Stream(stream) => {
                 self.metrics.closed.add(1);
+                stream.sending().forget(&mut self.after.spent);
                 self.after.wake([stream.reader.take(), stream.writer.take()]);
                 stream.listener
             }
@@ -116,11 +117,10 @@ impl Table {
         let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.socket.is_none()) else {
             return;
         };
-        if let State::Stream(stream) = &mut slot.state {
-            if stream.is_held() {
-                return;
-            }
-            stream.sending().take_spent(&mut self.after.spent);
+        if let State::Stream(stream) = &slot.state
+            && stream.is_held()
+        {
+            return;
         }
         self.slots.remove(key);
     }

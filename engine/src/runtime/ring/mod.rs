@@ -15,6 +15,7 @@
 //! folder is the only one that may hold `unsafe`.
 
 mod address;
+mod passed;
 mod chunk;
 mod back;
 mod socket;
@@ -29,6 +30,7 @@ mod tests;
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -37,6 +39,7 @@ pub use back::{SocketBack, Sockets};
 pub(crate) use back::{open, try_ring};
 pub(crate) use chunk::Pool;
 pub use chunk::{Chunk, Outgoing};
+pub use passed::{Passed, PassedError};
 pub(crate) use simulated::{NetChance, Network, SimulatedRing};
 pub(crate) use socket::{ListenSpec, Side, adopt_as};
 
@@ -104,6 +107,8 @@ impl Token {
 pub(crate) enum Socket {
     /// Shared with a back that makes calls on it later, while something is under way.
     Kernel(Rc<OwnedFd>),
+    /// One that listens, and that others take connections from as well.
+    Shared(Rc<OwnedFd>),
     /// By its number in the simulation or the script.
     Simulated(u32),
 }
@@ -156,15 +161,24 @@ pub(crate) struct Completion {
 }
 
 /// What a shard's sockets stand on. All of it belongs to the shard's own thread.
+///
+/// Opening a socket, asking and telling it something are plain calls of the system for both kernel
+/// backs: what the methods do that have a body here.
 pub(crate) trait Ring: fmt::Debug {
     /// Opens a socket that listens.
-    fn listen(&mut self, spec: &ListenSpec) -> io::Result<Socket>;
+    fn listen(&mut self, spec: &ListenSpec) -> io::Result<Socket> {
+        socket::listening(spec)
+    }
 
     /// Takes a socket that listens already, from whoever opened it.
-    fn adopt(&mut self, descriptor: OwnedFd) -> io::Result<Socket>;
+    fn adopt(&mut self, descriptor: OwnedFd) -> io::Result<Socket> {
+        socket::adopted(descriptor)
+    }
 
     /// Opens a socket to connect to `to`, from the address `from` where one is given.
-    fn open(&mut self, to: &Address, from: Option<std::net::IpAddr>) -> io::Result<Socket>;
+    fn open(&mut self, to: &Address, from: Option<IpAddr>) -> io::Result<Socket> {
+        socket::connecting(to, from)
+    }
 
     /// Queues an operation; it begins with the next `enter`. All operations of a socket carry the
     /// same key, and no other socket of this ring ever does.
@@ -184,13 +198,17 @@ pub(crate) trait Ring: fmt::Debug {
     fn recycle(&mut self) -> usize;
 
     /// Ends one or both directions of a socket now.
-    fn shutdown(&mut self, socket: &Socket, side: Side) -> io::Result<()>;
+    fn shutdown(&mut self, socket: &Socket, side: Side) -> io::Result<()> {
+        socket::end(socket, side)
+    }
 
     /// Closes a socket that has no operation under way.
     fn close(&mut self, socket: Socket, how: How);
 
     /// The address of one end of a socket.
-    fn name(&self, socket: &Socket, end: End) -> io::Result<Address>;
+    fn name(&self, socket: &Socket, end: End) -> io::Result<Address> {
+        socket::name(socket, end)
+    }
 
     /// Whether `reap` would find something.
     fn is_ready(&mut self) -> bool;

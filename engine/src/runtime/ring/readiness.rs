@@ -19,7 +19,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -28,10 +27,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::{
-    Address, Completion, End, How, Kind, ListenSpec, Op, Outcome, Pool, Ring, Side, Socket, Token,
-    socket,
-};
+use super::{Completion, How, Kind, Op, Outcome, Pool, Ring, Socket, Token, socket};
 use crate::limits::NET_EVENTS;
 
 mod slot;
@@ -173,19 +169,6 @@ fn slot_of(slots: &mut [Option<Slot>], key: u64) -> Option<&mut Slot> {
 }
 
 impl Ring for Readiness {
-    fn listen(&mut self, spec: &ListenSpec) -> io::Result<Socket> {
-        socket::listening(spec)
-    }
-
-    fn adopt(&mut self, descriptor: OwnedFd) -> io::Result<Socket> {
-        socket::adopted(descriptor)
-    }
-
-    fn open(&mut self, to: &Address, from: Option<IpAddr>) -> io::Result<Socket> {
-        to.to_kernel()?;
-        socket::connecting(to, from)
-    }
-
     fn push(&mut self, token: Token, socket: &Socket, op: Op) {
         self.under_way += 1;
         self.queued.push_back((token, Rc::clone(socket.kernel()), op));
@@ -226,10 +209,6 @@ impl Ring for Readiness {
         self.n_buffers
     }
 
-    fn shutdown(&mut self, socket: &Socket, side: Side) -> io::Result<()> {
-        socket::end(socket, side)
-    }
-
     fn close(&mut self, socket: Socket, how: How) {
         socket::prepare_close(&socket, how);
         let descriptor = socket.kernel();
@@ -239,10 +218,6 @@ impl Ring for Readiness {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => panic!("epoll_ctl of a socket that is closed: {error}"),
         }
-    }
-
-    fn name(&self, socket: &Socket, end: End) -> io::Result<Address> {
-        socket::name(socket, end)
     }
 
     fn is_ready(&mut self) -> bool {

@@ -10,7 +10,7 @@ use rustix::net::sockopt;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 use rustix::net::{bind, getpeername, getsockname, listen, shutdown, socket_with};
 
-use super::{Address, End, How, Socket};
+use super::{Address, End, How, Socket, passed};
 
 /// A socket that is to listen.
 #[derive(Clone, Debug)]
@@ -29,7 +29,12 @@ pub(crate) enum Side {
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 pub(super) fn listening(spec: &ListenSpec) -> io::Result<Socket> {
-    let socket = stream(&spec.address)?;
+    if let Address::Passed(which) = &spec.address {
+        return adopted(passed::duplicate(which)?);
+    }
+    // What cannot be bound is refused before anything is opened.
+    let address = spec.address.to_kernel()?;
+    let socket = stream(address.address_family())?;
     if let Address::Tcp(_) = spec.address {
         // Every shard listens on the same address, and a service restarted at once gets its port.
         sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -37,25 +42,23 @@ pub(super) fn listening(spec: &ListenSpec) -> io::Result<Socket> {
         // What is accepted inherits it.
         sockopt::set_tcp_nodelay(&socket, true)?;
     }
-    bind(&socket, &spec.address.to_kernel()?)?;
+    bind(&socket, &address)?;
     listen(&socket, i32::try_from(spec.backlog).unwrap_or(i32::MAX))?;
     Ok(Socket::of(socket))
 }
 
 /// Takes over a socket that listens; only the flags that a ring needs are set on it.
 pub(super) fn adopted(descriptor: OwnedFd) -> io::Result<Socket> {
-    if !sockopt::socket_acceptconn(&descriptor)? {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
-    }
+    passed::check_listens(&descriptor)?;
     rustix::io::ioctl_fionbio(&descriptor, true)?;
     if Address::from_kernel(getsockname(&descriptor)?).is_ok_and(|a| matches!(a, Address::Tcp(_))) {
         sockopt::set_tcp_nodelay(&descriptor, true)?;
     }
-    Ok(Socket::of(descriptor))
+    Ok(Socket::Shared(Rc::new(descriptor)))
 }
 
 pub(super) fn connecting(to: &Address, from: Option<IpAddr>) -> io::Result<Socket> {
-    let socket = stream(to)?;
+    let socket = stream(to.to_kernel()?.address_family())?;
     if let Address::Tcp(_) = to {
         sockopt::set_tcp_nodelay(&socket, true)?;
     }
@@ -80,12 +83,7 @@ fn bind_without_port(socket: &OwnedFd) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn stream(address: &Address) -> io::Result<OwnedFd> {
-    let family = match address {
-        Address::Tcp(SocketAddr::V4(_)) => AddressFamily::INET,
-        Address::Tcp(SocketAddr::V6(_)) => AddressFamily::INET6,
-        Address::Unix(_) => AddressFamily::UNIX,
-    };
+fn stream(family: AddressFamily) -> io::Result<OwnedFd> {
     Ok(socket_with(family, SocketType::STREAM, FLAGS, None)?)
 }
 
@@ -122,7 +120,7 @@ impl Socket {
     /// The descriptor; a kernel back is given no other sockets than its own.
     pub(super) fn kernel(&self) -> &Rc<OwnedFd> {
         match self {
-            Self::Kernel(descriptor) => descriptor,
+            Self::Kernel(descriptor) | Self::Shared(descriptor) => descriptor,
             Self::Simulated(number) => panic!("socket {number} is simulated"),
         }
     }
@@ -130,7 +128,9 @@ impl Socket {
     /// The number; the simulation and the script are given no other sockets than their own.
     pub(super) fn simulated(&self) -> u32 {
         match self {
-            Self::Kernel(descriptor) => panic!("{descriptor:?} is the kernel's"),
+            Self::Kernel(descriptor) | Self::Shared(descriptor) => {
+                panic!("{descriptor:?} is the kernel's")
+            }
             Self::Simulated(number) => *number,
         }
     }

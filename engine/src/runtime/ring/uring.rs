@@ -17,8 +17,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
 use std::rc::Rc;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -28,8 +28,7 @@ use rustix::net::addr::SocketAddrArg;
 
 use super::buffers::BufferRing;
 use super::{
-    Address, Chunk, Completion, End, How, Kind, ListenSpec, Op, Outcome, Outgoing, Pool, Ring,
-    Side, Socket, Token, socket,
+    Chunk, Completion, How, Kind, Op, Outcome, Outgoing, Pool, Ring, Socket, Token, socket,
 };
 use crate::limits::{NET_CQ_ENTRIES, NET_SQ_ENTRIES};
 
@@ -99,6 +98,13 @@ impl Uring {
     fn entry(&mut self, token: Token, socket: &Socket, op: Op) -> squeue::Entry {
         let fd = types::Fd(socket.kernel().as_raw_fd());
         match op {
+            // The kernel wakes one of those that wait, and that one stays the first: each goes to the
+            // end of their line with every connection.
+            Op::Accept if matches!(socket, Socket::Shared(_)) => {
+                opcode::Accept::new(fd, ptr::null_mut(), ptr::null_mut())
+                    .flags(ACCEPT_FLAGS)
+                    .build()
+            }
             Op::Accept => opcode::AcceptMulti::new(fd).flags(ACCEPT_FLAGS).build(),
             Op::Receive => opcode::RecvMulti::new(fd, GROUP).build(),
             Op::Send(bytes) => {
@@ -226,19 +232,6 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 impl Ring for Uring {
-    fn listen(&mut self, spec: &ListenSpec) -> io::Result<Socket> {
-        socket::listening(spec)
-    }
-
-    fn adopt(&mut self, descriptor: OwnedFd) -> io::Result<Socket> {
-        socket::adopted(descriptor)
-    }
-
-    fn open(&mut self, to: &Address, from: Option<IpAddr>) -> io::Result<Socket> {
-        to.to_kernel()?;
-        socket::connecting(to, from)
-    }
-
     fn push(&mut self, token: Token, socket: &Socket, op: Op) {
         let entry = self.entry(token, socket, op);
         self.under_way += 1;
@@ -269,17 +262,9 @@ impl Ring for Uring {
         self.buffers.refill(&self.pool)
     }
 
-    fn shutdown(&mut self, socket: &Socket, side: Side) -> io::Result<()> {
-        socket::end(socket, side)
-    }
-
     fn close(&mut self, socket: Socket, how: How) {
         socket::prepare_close(&socket, how);
         drop(socket);
-    }
-
-    fn name(&self, socket: &Socket, end: End) -> io::Result<Address> {
-        socket::name(socket, end)
     }
 
     fn is_ready(&mut self) -> bool {

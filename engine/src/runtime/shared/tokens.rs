@@ -5,12 +5,15 @@
 //! what its tokens are worth in time. It may not be moved farther than half a lease time beyond now,
 //! and what was leased may be spent for the other half: so what is spent in any span of time is at
 //! most what the rate gives in that span and one lease time more.
+//!
+//! The one number is all that must be consistent, and nothing else is published by it: relaxed
+//! orders are enough.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::sync::{AtomicU64, Ordering};
-use crate::runtime::Time;
+use crate::runtime::{Time, nanos};
 
 /// Handle of a rate; its clones are the same rate.
 #[derive(Clone, Debug)]
@@ -42,6 +45,12 @@ fn worth_ns(n_tokens: u64, per_s: u64) -> u64 {
     u64::try_from(worth).unwrap_or(u64::MAX)
 }
 
+/// The whole tokens that come in so much time.
+fn come(span_ns: u64, per_s: u64) -> u64 {
+    let tokens = u128::from(span_ns) * u128::from(per_s) / u128::from(SECOND_NS);
+    u64::try_from(tokens).unwrap_or(u64::MAX)
+}
+
 impl Tokens {
     /// A rate of `per_s` tokens a second, exact to within one `lease`. A rate of 0 counts as 1.
     pub(crate) fn new(per_s: u64, lease: Duration) -> Self {
@@ -61,22 +70,25 @@ impl Tokens {
     /// Takes up to `want` tokens.
     pub(crate) fn lease(&self, now: Time, want: u64) -> Lease {
         let per_s = self.per_s();
-        let token = worth_ns(1, per_s);
-        // Tokens are due up to here. At low rates a single one is more than half a lease.
-        let until = now.after(self.0.half).as_nanos().max(now.as_nanos().saturating_add(token));
+        // Tokens may be had so far ahead. At low rates a single one is more than half a lease.
+        let ahead = nanos(self.0.half).max(worth_ns(1, per_s));
+        let ahead_max = come(ahead, per_s);
+        // So that a shard that waits gets more than the first token of many that it wants.
+        let enough = worth_ns(want.min(ahead_max / 2).max(1), per_s);
+        let more_at = |due: u64| Time::from_nanos(due.saturating_add(enough).saturating_sub(ahead));
+        let now = now.as_nanos();
         let mut due = self.0.due.load(Ordering::Relaxed);
         loop {
-            let from = due.max(now.as_nanos());
-            let room = until.saturating_sub(from);
-            let come = u128::from(room) * u128::from(per_s) / u128::from(SECOND_NS);
-            let granted = want.min(u64::try_from(come).unwrap_or(u64::MAX));
+            let from = due.max(now);
+            let room = now.saturating_add(ahead).saturating_sub(from);
+            let granted = want.min(come(room, per_s));
             if granted == 0 {
-                return Lease { granted, more_at: Time::from_nanos(due) };
+                return Lease { granted, more_at: more_at(due) };
             }
             let next = from.saturating_add(worth_ns(granted, per_s));
-            let swap = (Ordering::Relaxed, Ordering::Relaxed);
-            match self.0.due.compare_exchange_weak(due, next, swap.0, swap.1) {
-                Ok(_) => return Lease { granted, more_at: Time::from_nanos(next) },
+            let (orders, cell) = ((Ordering::Relaxed, Ordering::Relaxed), &self.0.due);
+            match cell.compare_exchange_weak(due, next, orders.0, orders.1) {
+                Ok(_) => return Lease { granted, more_at: more_at(next) },
                 Err(seen) => due = seen,
             }
         }
@@ -103,9 +115,10 @@ impl Tokens {
     }
 
     fn move_due(&self, change: impl Fn(u64) -> u64) {
+        let orders = (Ordering::Relaxed, Ordering::Relaxed);
         let mut due = self.0.due.load(Ordering::Relaxed);
-        let swap = (Ordering::Relaxed, Ordering::Relaxed);
-        while let Err(seen) = self.0.due.compare_exchange_weak(due, change(due), swap.0, swap.1) {
+        while let Err(seen) = self.0.due.compare_exchange_weak(due, change(due), orders.0, orders.1)
+        {
             due = seen;
         }
     }

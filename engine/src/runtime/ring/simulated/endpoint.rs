@@ -209,6 +209,6 @@ pub(super) fn name_of_client(to: &Address, from: Option<IpAddr>, port: u16) -> A
             let same = Some(to.ip()).filter(|ip| !ip.is_unspecified());
             Address::Tcp(SocketAddr::new(from.or(same).unwrap_or(loopback), port))
         }
-        Address::Unix(_) => Address::Unix("".into()),
+        Address::Unix(_) | Address::Passed(_) => Address::Unix("".into()),
     }
 }

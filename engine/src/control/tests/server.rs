@@ -1,0 +1,222 @@
+//! The model of the table: one server with a queue in front, Poisson arrivals, exponential service.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::control::admission::Verdict;
+use crate::control::conditioner::{Conditioner, Fate, Load};
+use crate::runtime::Time;
+
+/// Calls per second of each class, until a moment.
+#[derive(Clone, Debug)]
+pub(super) struct Offer {
+    pub(super) until_s: f64,
+    /// Priority, and calls per second.
+    pub(super) classes: Vec<(u8, f64)>,
+}
+
+/// Who decides about admission.
+pub(super) enum Gatekeeper {
+    Nobody,
+    /// A bounded queue and nothing else.
+    Threshold(usize),
+    Conditioner(Box<Conditioner>),
+}
+
+/// One reply.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record {
+    pub(super) at_s: f64,
+    pub(super) priority: u8,
+    /// From admission to reply.
+    pub(super) sojourn: Duration,
+}
+
+pub(super) struct Server {
+    pub(super) gatekeeper: Gatekeeper,
+    pub(super) per_s: f64,
+    pub(super) replies: Vec<Record>,
+    /// Calls refused or dropped, by the second.
+    refused: Vec<u32>,
+    /// The bound on calls in flight at every tenth of a second, where there is one.
+    pub(super) limits: Vec<f64>,
+    rng: fastrand::Rng,
+    queue: VecDeque<Call>,
+    running: Option<(f64, Call)>,
+}
+
+#[derive(Clone, Copy)]
+struct Call {
+    admitted_s: f64,
+    priority: u8,
+}
+
+const PROBE_S: f64 = 0.1;
+
+pub(super) fn time(at_s: f64) -> Time {
+    Time::ZERO.after(Duration::from_secs_f64(at_s))
+}
+
+impl Server {
+    pub(super) fn new(gatekeeper: Gatekeeper, per_s: f64, seed: u64) -> Self {
+        let rng = fastrand::Rng::with_seed(seed);
+        let (replies, refused, limits) = (Vec::new(), Vec::new(), Vec::new());
+        let queue = VecDeque::new();
+        Self { gatekeeper, per_s, replies, refused, limits, rng, queue, running: None }
+    }
+
+    /// Runs through the offers, in order of their ends.
+    pub(super) fn run(self, offers: &[Offer]) -> Self {
+        self.run_on(0.0, offers)
+    }
+
+    /// Goes on at `now`, where an earlier run has ended.
+    pub(super) fn run_on(mut self, mut now: f64, offers: &[Offer]) -> Self {
+        for offer in offers {
+            let total: f64 = offer.classes.iter().map(|(_, per_s)| per_s).sum();
+            let mut arrives = now + self.exponential(total);
+            while arrives < offer.until_s {
+                self.finish_until(arrives);
+                self.probe(arrives);
+                let priority = self.draw(&offer.classes, total);
+                self.arrive(arrives, priority);
+                arrives += self.exponential(total);
+            }
+            now = offer.until_s;
+        }
+        self.finish_until(now);
+        self
+    }
+
+    fn exponential(&mut self, per_s: f64) -> f64 {
+        -(1.0 - self.rng.f64()).ln() / per_s
+    }
+
+    fn draw(&mut self, classes: &[(u8, f64)], total: f64) -> u8 {
+        let mut at = self.rng.f64() * total;
+        for (priority, per_s) in classes {
+            at -= per_s;
+            if at < 0.0 {
+                return *priority;
+            }
+        }
+        classes[0].0
+    }
+
+    fn arrive(&mut self, now: f64, priority: u8) {
+        let load = Load {
+            in_flight: self.queue.len() + usize::from(self.running.is_some()),
+            queued: self.queue.len(),
+        };
+        let verdict = match &mut self.gatekeeper {
+            Gatekeeper::Threshold(max) if load.queued >= *max => {
+                Verdict::Reject { retry_after: Duration::ZERO }
+            }
+            Gatekeeper::Nobody | Gatekeeper::Threshold(_) => Verdict::Accept,
+            Gatekeeper::Conditioner(conditioner) => conditioner.admit(time(now), priority, load),
+        };
+        if let Verdict::Reject { .. } = verdict {
+            self.refuse(now);
+            return;
+        }
+        self.queue.push_back(Call { admitted_s: now, priority });
+        if self.running.is_none() {
+            self.start(now);
+        }
+    }
+
+    fn start(&mut self, now: f64) {
+        while let Some(call) = self.queue.pop_front() {
+            if let Gatekeeper::Conditioner(conditioner) = &mut self.gatekeeper {
+                let waited = Duration::from_secs_f64(now - call.admitted_s);
+                if conditioner.on_dequeue(time(now), waited, self.queue.len()) == Fate::Drop {
+                    conditioner.withdrawn(call.priority);
+                    self.refuse(now);
+                    continue;
+                }
+            }
+            let service = self.exponential(self.per_s);
+            self.running = Some((now + service, call));
+            return;
+        }
+        self.running = None;
+    }
+
+    fn finish_until(&mut self, until: f64) {
+        while let Some((at, call)) = self.running
+            && at <= until
+        {
+            let sojourn = Duration::from_secs_f64(at - call.admitted_s);
+            if let Gatekeeper::Conditioner(conditioner) = &mut self.gatekeeper {
+                conditioner.answered(time(at), call.priority, sojourn);
+            }
+            self.replies.push(Record { at_s: at, priority: call.priority, sojourn });
+            self.start(at);
+        }
+    }
+
+    fn probe(&mut self, now: f64) {
+        if let Gatekeeper::Conditioner(conditioner) = &self.gatekeeper
+            && let Some(limit) = conditioner.in_flight_max()
+        {
+            while (self.limits.len() as f64) * PROBE_S <= now {
+                self.limits.push(limit);
+            }
+        }
+    }
+
+    fn refuse(&mut self, now: f64) {
+        let second = second(now);
+        if self.refused.len() <= second {
+            self.refused.resize(second + 1, 0);
+        }
+        self.refused[second] += 1;
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some hundred seconds")]
+fn second(at_s: f64) -> usize {
+    at_s as usize
+}
+
+/// What is told of a span of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) goodput_per_s: f64,
+    pub(super) p90_ms: f64,
+    /// Part of the calls.
+    pub(super) refused: f64,
+    /// Part of the replies.
+    pub(super) late: f64,
+}
+
+impl Server {
+    /// The whole seconds from `from_s` to `to_s`.
+    pub(super) fn span(&self, from_s: f64, to_s: f64, target: Duration) -> Span {
+        self.span_of(from_s, to_s, target, |_| true)
+    }
+
+    /// The same of some of the replies.
+    pub(super) fn span_of(
+        &self,
+        from_s: f64,
+        to_s: f64,
+        target: Duration,
+        counts: impl Fn(&Record) -> bool,
+    ) -> Span {
+        let within = |reply: &&Record| (from_s..to_s).contains(&reply.at_s) && counts(reply);
+        let mut sojourns: Vec<Duration> =
+            self.replies.iter().filter(within).map(|reply| reply.sojourn).collect();
+        sojourns.sort_unstable();
+        let n_good = sojourns.partition_point(|sojourn| *sojourn <= target);
+        let n_replies = sojourns.len();
+        let seconds = self.refused.iter().take(second(to_s)).skip(second(from_s));
+        let n_refused: u32 = seconds.sum();
+        Span {
+            goodput_per_s: n_good as f64 / (to_s - from_s),
+            p90_ms: sojourns.get(n_replies * 9 / 10).map_or(0.0, |p90| p90.as_secs_f64() * 1e3),
+            refused: f64::from(n_refused) / (n_replies as f64 + f64::from(n_refused)).max(1.0),
+            late: (n_replies - n_good) as f64 / n_replies.max(1) as f64,
+        }
+    }
+}
