@@ -64,7 +64,9 @@ fn output_through<F: FnOnce() -> String>(mut command: Command, body: F) -> Outpu
     if std::env::var_os(IS_CHILD).is_some() {
         say(&body());
     }
-    let test = std::any::type_name::<F>().split("::").nth(1).unwrap();
+    let name = std::any::type_name::<F>().strip_suffix("::{{closure}}").unwrap();
+    // The first part names the binary; what is left is the test, with the module it stands in.
+    let (_binary, test) = name.split_once("::").unwrap();
     command
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(IS_CHILD, "1")

@@ -12,7 +12,7 @@
 //! sent a request that is still on the wire, and cutting that off would lose it silently.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,6 +35,10 @@ use super::reply::{self, Reply};
 
 /// The header in which a request says its class.
 const X_CLASS: HeaderName = HeaderName::from_static("x-class");
+/// How long a client is heard after its last reply: several round trips across the world.
+const HEARD_OUT_MAX: Duration = Duration::from_millis(500);
+/// Bytes of a client that are read after its last reply: what a few full windows hold.
+const HEARD_OUT_BYTES_MAX: usize = 1 << 20;
 /// The smallest buffer that hyper reads into.
 const HYPER_BUFFER_BYTES_MIN: usize = 8_192;
 
@@ -83,8 +87,9 @@ fn hyper(limits: &HttpLimits) -> http1::Builder {
         .max_headers(limits.headers_max as usize)
         .max_header_size(head_bytes_max)
         .max_buf_size(head_bytes_max.max(HYPER_BUFFER_BYTES_MIN))
-        .half_close(true)
-        .pipeline_flush(true);
+        // Not `pipeline_flush`: it loses a reply that closes while more has been read already, and the
+        // connection joins what is written in a turn anyway.
+        .half_close(true);
     builder
 }
 
@@ -94,18 +99,40 @@ async fn serve(connection: Connection, site: Rc<Site>) {
         let site = Rc::clone(&site);
         async move { Ok::<_, Infallible>(site.reply(request).await) }
     });
-    let mut serving = pin!(site.hyper.serve_connection(HyperIo::new(connection), service));
+    let mut serving = site.hyper.serve_connection(HyperIo::new(connection), service);
     let told_to_end = async {
         draining().await;
         sleep(millis(site.limits.last_word_ms)).await;
-        false
+        None
+    };
+    let served = match or(async { Some((&mut serving).await) }, told_to_end).await {
+        Some(served) => served,
+        None => {
+            Pin::new(&mut serving).graceful_shutdown();
+            (&mut serving).await
+        }
     };
     // A connection that breaks is its client's to notice: there is nobody else to tell.
-    let ended = or(async { serving.as_mut().await.map_or(true, |()| true) }, told_to_end).await;
-    if !ended {
-        serving.as_mut().graceful_shutdown();
-        drop(serving.await);
+    if served.is_ok() || served.is_err_and(|error| error.is_parse()) {
+        hear_out(&serving.into_parts().io.into_inner()).await;
     }
+}
+
+/// Reads what a client still sends after its last reply, until it closes or may not go on.
+///
+/// To close on bytes that nobody has read resets the connection, and a reset may overtake the reply
+/// (RFC 9112, section 9.6).
+async fn hear_out(connection: &Connection) {
+    let heard = async {
+        let mut n_bytes = 0;
+        while let Ok(Some(chunk)) = connection.read().await {
+            n_bytes += chunk.len();
+            if n_bytes > HEARD_OUT_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    or(heard, sleep(HEARD_OUT_MAX)).await;
 }
 
 impl Site {
