@@ -161,6 +161,10 @@ fn every_kind_of_page_is_served_and_checked_by_class() {
     assert!(extra(&repetition, "class.dynamic.goodput_per_s") > 0.0);
     assert!(extra(&repetition, "jain_index") > 0.9);
     assert!(extra(&repetition, "server_busy_percent") > 0.0);
+    // Of the measured phase alone: each request passed one of the two.
+    let calls = |stage: &str| repetition.stages[stage].calls;
+    assert!(calls("cache") >= 400 - calls("dynamic"), "{:?}", repetition.stages);
+    assert_eq!(calls("dynamic"), count(&repetition, "class.dynamic.offered"));
     assert!(repetition.per_op.get("cpu_ns").unwrap().value().is_some());
 }
 
@@ -255,10 +259,13 @@ fn refusals_are_counted_by_reason_and_have_a_time_of_their_own() {
     assert!(extra(&repetition, "refusal_p50_ns") > 0.0);
 }
 
-/// A run in which each connection lies at its n-th chunk: which is its n-th reply, as pages are small.
+/// A run in which each connection lies at its n-th chunk: which is its n-th reply, as pages are so
+/// small that each comes in one with its head.
 fn lying(planted: Value) -> Repetition {
     let clients = json!({"connections": 4, "timeout_ms": 300});
     let mut staged = service(&[class("d", "dynamic", 100)], clients);
+    staged["dynamic"]["page_bytes"] = json!(256);
+    staged["dynamic"]["degraded_bytes"] = json!(256);
     staged["planted"] = planted;
     Cell::of(staged, 4).run()
 }
