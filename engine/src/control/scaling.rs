@@ -29,11 +29,11 @@ const SAMPLE: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scaling {
     /// Permits at least. Default 1.
-    pub min: usize,
+    pub(crate) min: usize,
     /// Permits at most. Default 20, as in the staged design.
-    pub max: usize,
+    pub(crate) max: usize,
     /// What moves them. Default [`ScalingRule::queue_threshold`].
-    pub rule: ScalingRule,
+    pub(crate) rule: ScalingRule,
 }
 
 impl Default for Scaling {

@@ -1,9 +1,9 @@
-//! The largest batch that ends in time: a line fitted to the run times, and how far they are above it.
+//! The largest batch that ends in time: a line fitted to the run times, and how far they exceed it.
 //!
-//! A batch of `n` items is taken to run for `a + b n` (`control/fit.rs`). Above that line stands the spread:
-//! the ratio of run time to line that 99 of 100 batches do not exceed, found by moving an estimate up by 99
-//! steps whenever a batch is above it, and down by one whenever not. It assumes no distribution, so
-//! a downstream with a heavy tail gets smaller batches, as it should.
+//! A batch of `n` items is taken to run for `a + b n` (`control/fit.rs`). Above that line stands the
+//! spread: the ratio of run time to line that 99 of 100 batches do not exceed, found by moving an
+//! estimate up by 99 steps whenever a batch is above it, and down by one whenever not. It assumes no
+//! distribution, so a downstream with a heavy tail gets smaller batches, as it should.
 
 use std::time::Duration;
 

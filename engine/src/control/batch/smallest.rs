@@ -33,6 +33,9 @@ const SMOOTHING: f64 = 0.5;
 /// A part of the best throughput that is a loss, or another load; as published.
 const LOSS: f64 = 0.9;
 
+/// By how much the best fades in a window: it may stem from the draining of a backlog.
+const FADE: f64 = 0.02;
+
 /// What the throughput of a window varies by of itself, in standard deviations: less is no loss.
 const DEVIATIONS: f64 = 3.0;
 
@@ -58,7 +61,7 @@ pub(super) struct Smallest {
     window: Option<Window>,
     /// Items per second, smoothed.
     throughput: f64,
-    /// The best of it since the load was last found to have changed.
+    /// The best of it lately, since the load was last found to have changed.
     best: f64,
     /// The least depth of the last window.
     depth_before: usize,
@@ -138,7 +141,7 @@ impl Smallest {
             0.0 => per_s,
             old => SMOOTHING * old + (1.0 - SMOOTHING) * per_s,
         };
-        self.best = self.best.max(self.throughput);
+        self.best = self.throughput.max(self.best + FADE * (self.throughput - self.best));
         let noise = DEVIATIONS / (window.n_items as f64).sqrt();
         let lost = self.throughput < self.best * (LOSS - noise);
         let depth_before = std::mem::replace(&mut self.depth_before, window.depth_min);

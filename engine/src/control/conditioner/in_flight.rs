@@ -19,7 +19,7 @@
 //! a reply counts only if the bound was reached while its call was in flight; otherwise it says
 //! nothing about the bound.
 //!
-//! Classes: each more important class that presses halves what the lower ones may use, so that they
+//! Classes: each more important class that presses leaves a third to the lower ones, so that they
 //! are shed first; a class with nothing in flight is let in all the same, one call, so that it makes
 //! some progress. While several classes press, a late reply to one that is not the lowest counts
 //! four times, since the lower ones are there to be shed for it.
@@ -27,8 +27,8 @@
 use std::time::Duration;
 
 use super::{CLASSES_MAX, Steps, Verdict};
-use crate::control::Reading;
-use crate::runtime::Time;
+use crate::control::{Reading, seconds};
+use crate::runtime::{Time, nanos};
 
 /// What a reply in time adds in the steady phase: a hundredth of the bound per round trip.
 const RISE: f64 = 0.01;
@@ -43,8 +43,12 @@ const GOOD_PER_LATE_IMPORTANT: f64 = 199.0;
 /// may be late together, and the next ones would still be echoes of the same excess.
 const KEPT_PER_ROUND: f64 = 0.8;
 
-/// What may be owed at most, as a part of the bound: what one round trip full of late replies cuts.
-const OWED_MAX: f64 = RISE * GOOD_PER_LATE;
+/// What may be owed at most, as a part of the bound: it is paid off within a hundred round trips.
+const OWED_MAX: f64 = 1.0;
+
+/// What each more important class that presses leaves of the bound to those below. With a half the
+/// important one is itself refused now and then, since its own bursts are as high.
+const LEFT_BELOW: f64 = 1.0 / 3.0;
 
 /// The weight of a new sample in the smoothed sojourn, as in the round-trip estimate of RFC 6298.
 const SMOOTHING: f64 = 1.0 / 8.0;
@@ -110,22 +114,29 @@ impl InFlight {
         let bound = self.share(now, class);
         let used = in_flight as f64;
         if used + 1.0 >= bound.floor() {
-            self.pressed = Some(now);
+            self.pressed(now);
         }
         // At most one above the bound for each class that would starve.
         let starves = self.classes[class].in_flight == 0;
         let has_place = used + 1.0 <= bound;
         if !has_place && !starves {
-            return Verdict::Reject { retry_after: super::super::seconds(self.sojourn_s) };
+            return Verdict::Reject { retry_after: seconds(self.sojourn_s) };
         }
         self.classes[class].in_flight += 1;
         self.steps.verdict((used + 1.0) / bound)
     }
 
     pub(super) fn took_in(&mut self, now: Time, class: usize) {
-        let class = &mut self.classes[class];
-        class.asked = Some(now);
-        class.in_flight += 1;
+        self.classes[class].asked = Some(now);
+        self.classes[class].in_flight += 1;
+        let in_flight: usize = self.classes.iter().map(|class| class.in_flight).sum();
+        if in_flight as f64 >= self.share(now, class).floor() {
+            self.pressed(now);
+        }
+    }
+
+    pub(super) fn pressed(&mut self, now: Time) {
+        self.pressed = Some(now);
     }
 
     pub(super) fn answered(&mut self, now: Time, class: usize, sojourn: Duration) {
@@ -133,8 +144,7 @@ impl InFlight {
         let is_late = sojourn > self.target;
         self.sojourn_s += SMOOTHING * (sojourn.as_secs_f64() - self.sojourn_s);
         self.late += LATE_SMOOTHING * (f64::from(u8::from(is_late)) - self.late);
-        let admitted =
-            Time::from_nanos(now.as_nanos().saturating_sub(crate::runtime::nanos(sojourn)));
+        let admitted = Time::from_nanos(now.as_nanos().saturating_sub(nanos(sojourn)));
         if self.pressed.is_none_or(|pressed| pressed < admitted) {
             return;
         }
@@ -187,7 +197,8 @@ impl InFlight {
     fn share(&self, now: Time, class: usize) -> f64 {
         let above = &self.classes[class + 1..];
         let n_above = above.iter().filter(|other| self.presses(now, other)).count();
-        (self.limit / f64::powi(2.0, i32::try_from(n_above).unwrap_or(i32::MAX))).max(1.0)
+        let left = LEFT_BELOW.powi(i32::try_from(n_above).unwrap_or(i32::MAX));
+        (self.limit * left).max(1.0)
     }
 
     /// Whether a class has calls here, or has lately asked.

@@ -132,6 +132,16 @@ impl Conditioner {
         }
     }
 
+    /// An origin has as many here as it was told it may: the bound binds, though it is not reached
+    /// by all together. Without this word a bound that is dealt out in shares would stand still while
+    /// only some of the origins ask.
+    #[cfg_attr(not(test), allow(dead_code, reason = "owners do not count by origin yet"))]
+    pub(crate) fn pressed(&mut self, now: Time) {
+        if let Rule::InFlight(rule) = &mut self.rule {
+            rule.pressed(now);
+        }
+    }
+
     /// One that was let in has been answered, `sojourn` after that.
     pub(crate) fn answered(&mut self, now: Time, priority: u8, sojourn: Duration) {
         match &mut self.rule {

@@ -183,7 +183,7 @@ fn the_budget_is_kept_by_99_of_100_batches_and_used() {
         match noise {
             Noise::None => assert!((370..=391).contains(&sizes.items_max()), "390 take 2 ms"),
             // 4.6 times the mean is the 99th percentile: 0.43 ms, which is 77 items.
-            Noise::Exponential => assert!((40..=110).contains(&sizes.items_max())),
+            Noise::Exponential => assert!((40..=130).contains(&sizes.items_max())),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod server;
 mod overload;
+mod conditioners;
 mod batches;
 mod permits;
 mod rate;

@@ -9,6 +9,8 @@ use crate::control::conditioner::{Conditioner, Conditioning, Preset};
 const TARGET: Duration = Duration::from_millis(50);
 /// The 90th percentile may be a quarter off the target.
 const P90_MS: std::ops::RangeInclusive<f64> = 37.5..=62.5;
+/// The capacity. The draws of a run of 50 s come to half a percent more or less, so that what is
+/// near it is compared with the run's own.
 const PER_S: f64 = 1_000.0;
 const SEED: u64 = 7;
 
@@ -55,6 +57,7 @@ fn mean(spans: &[Span]) -> Span {
         p90_ms: of(|span| span.p90_ms),
         refused: of(|span| span.refused),
         late: of(|span| span.late),
+        good: of(|span| span.good),
     }
 }
 
@@ -79,7 +82,7 @@ fn without_control_no_reply_is_in_time_and_with_it_nearly_all_are() {
     );
     row("codel", 60.0, 1, || conditioned(Preset::Codel));
     row("pid", 300.0, 1, || conditioned(Preset::Pid));
-    let spans = row("inflight", 60.0, 1, in_flight);
+    let spans = row("inflight", 60.0, 4, in_flight);
     assert!(spans.iter().all(|span| span.goodput_per_s >= PER_S * 0.97), "{spans:?}");
 }
 
@@ -110,7 +113,7 @@ fn the_accepted_are_near_the_target_from_just_above_capacity_to_eight_times() {
         let server = Server::new(in_flight(), PER_S, SEED).run(&[offer(PER_S * multiple, 55.0)]);
         let span = server.span(5.0, 55.0, TARGET);
         assert!(P90_MS.contains(&span.p90_ms), "{multiple}: {span:?}");
-        assert!(span.goodput_per_s >= PER_S * 0.97, "{multiple}: {span:?}");
+        assert!(span.goodput_per_s >= server.capacity() * 0.97, "{multiple}: {span:?}");
         assert!((0.01..=0.03).contains(&span.late), "{multiple}: {span:?}");
     }
 }
@@ -128,7 +131,8 @@ fn settled_s(server: &Server) -> f64 {
     let limits = &server.limits;
     let half = &limits[limits.len() / 2..];
     let wanted = half.iter().sum::<f64>() / half.len() as f64;
-    let is_off = |limit: &f64| !(wanted / 2.0..=wanted * 2.0).contains(limit);
+    // Of a bound of two, one more or less is as good as none.
+    let is_off = |limit: &f64| !(wanted / 2.0 - 1.0..=wanted * 2.0 + 1.0).contains(limit);
     limits.iter().rposition(is_off).map_or(0.0, |last| (last + 1) as f64 * 0.1)
 }
 
@@ -144,7 +148,7 @@ fn the_default_settles_as_fast_at_any_capacity() {
         // With ten milliseconds of service and a target of fifty, one or two are in flight, and the
         // server idles between two calls.
         let wanted = if per_s < 1_000.0 { 0.8 } else { 0.97 };
-        assert!(span.goodput_per_s >= per_s * wanted, "{span:?} at {per_s}");
+        assert!(span.goodput_per_s >= server.capacity() * wanted, "{span:?} at {per_s}");
     }
 }
 
@@ -164,7 +168,7 @@ fn a_step_up_and_down_settles_within_three_seconds() {
     let server = Server::new(in_flight(), PER_S, SEED).run(&offers);
     let up = server.span(23.0, 40.0, TARGET);
     assert!(P90_MS.contains(&up.p90_ms), "{up:?}");
-    assert!(up.goodput_per_s >= PER_S * 0.97, "{up:?}");
+    assert!(up.goodput_per_s >= server.capacity() * 0.97, "{up:?}");
     let first = server.span(20.0, 23.0, TARGET);
     assert!(first.goodput_per_s >= PER_S * 0.85, "while it settles: {first:?}");
     let down = server.span(43.0, 60.0, TARGET);
@@ -181,22 +185,24 @@ fn a_capacity_that_changes_is_followed_within_three_seconds() {
     assert!(span.late <= 0.03, "{span:?}");
 }
 
-/// The important class offers 0.8 of the capacity, the other one 3.2 times.
-fn two_classes(important: u8) -> Span {
-    let classes = vec![(important, PER_S * 0.8), (0, PER_S * 3.2)];
+#[test]
+fn of_two_classes_the_important_one_keeps_its_goodput() {
+    let classes = vec![(9, PER_S * 0.8), (0, PER_S * 3.2)];
     let server = Server::new(in_flight(), PER_S, SEED).run(&[Offer { until_s: 55.0, classes }]);
-    let others = server.span_of(5.0, 55.0, TARGET, |reply| reply.priority != important);
-    println!("beside it, the other class has {others:?}");
-    server.span_of(5.0, 55.0, TARGET, |reply| reply.priority == important)
+    let important = server.span_of(5.0, 55.0, TARGET, 9..=9);
+    let other = server.span_of(5.0, 55.0, TARGET, 0..=0);
+    println!("the important class {important:?}\nbeside the other {other:?}");
+    assert!(important.good >= 0.98, "{important:?}");
+    assert!(important.p90_ms <= 50.0, "{important:?}");
+    // What is left of the capacity goes to the other one.
+    assert!(other.goodput_per_s >= PER_S * 0.15, "{other:?}");
 }
 
 #[test]
-fn of_two_classes_the_important_one_keeps_its_goodput() {
-    let alone = Server::new(in_flight(), PER_S, SEED).run(&[offer(PER_S * 0.8, 55.0)]);
-    let alone = alone.span(5.0, 55.0, TARGET);
-    let beside = two_classes(9);
-    println!("alone {alone:?}, beside the other {beside:?}");
-    assert!(beside.goodput_per_s >= alone.goodput_per_s * 0.98, "{beside:?} of {alone:?}");
+fn without_classes_the_same_load_takes_most_of_everybodys_goodput() {
+    let server = Server::new(in_flight(), PER_S, SEED).run(&[offer(PER_S * 4.0, 55.0)]);
+    let span = server.span(5.0, 55.0, TARGET);
+    assert!(span.good < 0.3, "{span:?}");
 }
 
 #[test]
@@ -205,7 +211,7 @@ fn a_starving_class_makes_progress_all_the_time() {
     let server = Server::new(in_flight(), PER_S, SEED).run(&[Offer { until_s: 30.0, classes }]);
     for from in 2..30 {
         let (from_s, to_s) = (f64::from(from), f64::from(from + 1));
-        let span = server.span_of(from_s, to_s, TARGET, |reply| reply.priority == 0);
+        let span = server.span_of(from_s, to_s, TARGET, 0..=0);
         assert!(span.goodput_per_s >= 1.0, "from {from} s: {span:?}");
     }
 }
@@ -222,8 +228,7 @@ fn the_multiclass_preset_cuts_the_lower_class_first() {
     let classes = vec![(9, PER_S), (0, PER_S * 3.0)];
     let server = Server::new(conditioned(Preset::Usits03), PER_S, SEED);
     let server = server.run(&[Offer { until_s: 300.0, classes }]);
-    let of =
-        |priority| server.span_of(200.0, 300.0, TARGET, move |reply| reply.priority == priority);
+    let of = |priority| server.span_of(200.0, 300.0, TARGET, priority..=priority);
     let (important, other) = (of(9), of(0));
     assert!(important.goodput_per_s > other.goodput_per_s * 4.0, "{important:?} {other:?}");
 }

