@@ -42,6 +42,20 @@ fn what_was_written_is_read_on_a_real_ring() {
 }
 
 #[test]
+fn an_error_keeps_the_systems_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    let mut builder = Builder::new();
+    builder.quiet().shards(1);
+    let engine = builder.start().unwrap();
+    let open = move || async move { File::open(missing).await.map(drop) };
+    let reply = engine.handle().submit(0, RequestOptions::default(), open).unwrap();
+    let error = reply.wait().unwrap().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NOENT.raw_os_error()), "{error}");
+    engine.stop(Duration::from_secs(1));
+}
+
+#[test]
 fn what_was_written_is_read_in_simulation() {
     let mut sim = Builder::new().simulate(SimOptions::new(1, 1)).unwrap();
     let path = PathBuf::from("/in/memory");

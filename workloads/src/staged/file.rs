@@ -12,6 +12,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use forebay::{Batch, File, Kind, Stage};
 use futures_util::future::join_all;
+use rustix::io::Errno;
 
 use super::files::FileId;
 
@@ -52,6 +53,17 @@ impl std::error::Error for ReadError {}
 impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
         Self::System(error)
+    }
+}
+
+impl ReadError {
+    /// Whether the host has run out of something that comes back: descriptors, memory.
+    pub(super) fn is_shortage(&self) -> bool {
+        let Self::System(error) = self else { return false };
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        errno.is_some_and(|errno| {
+            [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS].contains(&errno)
+        })
     }
 }
 

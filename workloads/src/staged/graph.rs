@@ -21,12 +21,12 @@
 
 use std::path::Path;
 
-use forebay::{Builder, Dedup, StageOptions, StageRef};
+use forebay::{Builder, CallError, Dedup, StageOptions, StageRef};
 
 use super::asked::Asked;
 use super::cache::{Access, FileCache};
 use super::config::Config;
-use super::file::ReadFiles;
+use super::file::{ReadError, ReadFiles};
 use super::files::FileId;
 use super::make_pages::{MakePages, Order, Page};
 use super::page::{Level, PageId};
@@ -74,7 +74,7 @@ impl Graph {
         if let Some(body) = self.cache.call(Access::Get(id)).await? {
             return Ok(Page { body, level: Level::WHOLE });
         }
-        let body = self.file.call(id).await?;
+        let body = self.file.call(id).await.map_err(not_read)?;
         // A cache that has no room for the call keeps nothing, counts it, and costs the next reader
         // a read; this one has its page.
         let _kept = self.cache.call(Access::Keep(id, body.clone())).await;
@@ -83,6 +83,15 @@ impl Graph {
 
     async fn dynamic(self, id: PageId) -> Result<Page, Refusal> {
         Ok(self.dynamic.call(Order { id, level: Level::WHOLE }).await?)
+    }
+}
+
+/// A host that is out of descriptors has no room now, as a stage that is full; any other fault of it
+/// is one.
+fn not_read(error: CallError<ReadError>) -> Refusal {
+    match error {
+        CallError::Item(read) if read.is_shortage() => Refusal::exhausted(),
+        other => other.into(),
     }
 }
 

@@ -37,6 +37,11 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// The host has run out of something that comes back.
+    pub(super) fn exhausted() -> Self {
+        Self::Shed { reason: "exhausted", retry_after: RETRY_AFTER }
+    }
+
     pub(super) fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,

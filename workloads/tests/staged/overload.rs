@@ -1,13 +1,15 @@
 //! What the server has no room or time for is refused at once, in words, and counted once.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use forebay::Conditioning;
-use forebay_workloads::staged::config::Spread;
+use forebay_workloads::staged::config::{Class, Spread};
 use forebay_workloads::staged::page::PageId;
 
-use crate::rig::{Server, assert_is_page, config};
+use crate::rig::{Server, assert_is_page, config, eventually};
 
 const DYNAMIC: usize = 2;
 
@@ -46,6 +48,43 @@ fn a_full_queue_refuses_and_each_request_is_answered_and_counted_once() {
     assert_eq!((stage.items, stage.shed), (of_status(200), of_status(503)));
     assert_eq!(stage.calls, stage.items, "what was queued was sent");
     assert_eq!((stage.failed, stage.refused, stage.expired, stage.settled_twice), (0, 0, 0, 0));
+}
+
+#[test]
+fn the_class_that_a_request_names_decides_whose_turn_comes_first() {
+    const EACH: u64 = 10;
+    let mut config = config();
+    config.dynamic.spread = Spread::Fixed;
+    config.dynamic.service_us = 20_000;
+    let class = |name: &str, priority| Class {
+        name: name.to_owned(),
+        priority,
+        share_percent: 50,
+        ..config.classes[0].clone()
+    };
+    config.classes = vec![class("low", 0), class("high", 9)];
+    let server = Server::start(&config);
+    let (told, telling) = mpsc::channel();
+    for number in 0..2 * EACH {
+        // Those of low priority have all asked before the first of the others does; half of them by
+        // a class that there is not, which is as good as none.
+        let class = match number {
+            0..5 => "x-class: low\r\n",
+            5..EACH => "x-class: nothing\r\n",
+            _ => "x-class: high\r\n",
+        };
+        let (mut client, told) = (server.connect(), told.clone());
+        client.send(format!("GET /dynamic/{number} HTTP/1.1\r\n{class}host: a\r\n\r\n").as_bytes());
+        let n_asked = number + 1;
+        eventually("it waits or is made", || server.shard().stages[DYNAMIC].calls == n_asked);
+        thread::spawn(move || told.send((number, client.reply().status)));
+    }
+    let order: Vec<(u64, u16)> = (0..2 * EACH).map(|_| telling.recv().unwrap()).collect();
+    assert!(order.iter().all(|(_, status)| *status == 200), "{order:?}");
+    let last_high = order.iter().rposition(|(number, _)| *number >= EACH).unwrap();
+    let overtaken = order[last_high..].iter().filter(|(number, _)| *number < EACH).count();
+    assert!(overtaken >= 4, "nine to one of them go first: {order:?}");
+    server.stop();
 }
 
 #[test]
