@@ -11,7 +11,7 @@ use crate::client_shard::snapshot;
 use crate::dump::{Finite, Measured, MetricKind, PerOp, Repetition, ShardStats, to_f64};
 use crate::extras;
 use crate::process::now_ns;
-use crate::server::{ServerProcess, ShardCounts, Usage};
+use crate::server::{Counts, ServerProcess, Usage};
 use crate::subject::CellError;
 
 /// The server and the clients' shard at one moment.
@@ -20,7 +20,7 @@ pub(crate) struct Look {
     /// When the usage was read.
     pub(crate) at_ns: u64,
     pub(crate) usage: Usage,
-    counts: Vec<ShardCounts>,
+    counts: Counts,
     clients: Snapshot,
 }
 
@@ -63,6 +63,8 @@ pub(crate) fn insert(repetition: &mut Repetition, subject: Subject, before: &Loo
     repetition.per_op.insert("allocs", Measured::absent("a server's allocations are not counted"));
     if subject == Subject::Ours {
         repetition.shards = shards(before, after, repetition);
+        // Since it was asked before, which was for `before`.
+        repetition.stages.clone_from(&after.counts.stages);
         extras::insert_waits_capped(&mut repetition.extra, waits_capped(before, after));
     }
     let server = percent(cpu_ns, after.at_ns.saturating_sub(before.at_ns));
@@ -112,7 +114,9 @@ fn client_busy(before: &Look, after: &Look) -> Measured<Finite> {
 /// The server's shards. Which shard answered a request only one shard alone can say, so several
 /// are left out.
 fn shards(before: &Look, after: &Look, repetition: &Repetition) -> Vec<ShardStats> {
-    let ([before], [after]) = (&before.counts[..], &after.counts[..]) else { return Vec::new() };
+    let ([before], [after]) = (&before.counts.shards[..], &after.counts.shards[..]) else {
+        return Vec::new();
+    };
     let busy_ns = after.busy_ns.saturating_sub(before.busy_ns);
     let elapsed_ns = after.at_ns.saturating_sub(before.at_ns);
     let longest = after.longest_poll_ns;
@@ -135,7 +139,8 @@ fn shards(before: &Look, after: &Look, repetition: &Repetition) -> Vec<ShardStat
 }
 
 fn waits_capped(before: &Look, after: &Look) -> u64 {
-    let capped = |look: &Look| look.counts.iter().map(|shard| shard.waits_capped).sum::<u64>();
+    let capped =
+        |look: &Look| look.counts.shards.iter().map(|shard| shard.waits_capped).sum::<u64>();
     capped(after).saturating_sub(capped(before))
 }
 

@@ -122,6 +122,14 @@ const TABLE: &[(&str, &[&str])] = &[
             "W021:12:77 /phases/4/arrival/relative/percent",
         ],
     ),
+    (
+        "staged-peer",
+        &[
+            "W021:6:163 /workload/staged/planted/spoil_chunk",
+            "W021:10:13 /peers/0",
+            "W021:10:22 /peers/1",
+        ],
+    ),
     ("steps-without-clients", &["W021:9:54 /phases/1/arrival", "W021:10:57 /phases/2/arrival"]),
     ("trailing-garbage", &["W004:18:1 -"]),
     ("truncated", &["W004:6:71 -"]),

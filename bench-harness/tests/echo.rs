@@ -495,7 +495,7 @@ fn serve_refuses_what_it_cannot_serve() {
     let (echo, units) = (file("echo.json"), file("units.json"));
     for (args, code, part) in [
         (vec!["serve", &units], 2, "units is no service"),
-        (vec!["serve", &echo, "--admin", "127.0.0.1:0"], 2, "no admin listener"),
+        (vec!["serve", &echo, "--admin", "127.0.0.1:0"], 2, "has no admin pages"),
         (vec!["serve", &echo, "--listen", "nowhere"], 2, "neither HOST:PORT"),
         (vec!["serve", &echo, "--set", "workload.echo.connections=0"], 3, "between 1 and"),
         (vec!["serve", "nowhere.json"], 3, "cannot be read"),

@@ -23,9 +23,13 @@ mod downstream;
 mod postgres_pool;
 mod requests;
 mod units;
+mod serving;
+mod tokio_accept;
 mod echo;
+mod staged;
 
 pub use echo::serve as serve_echo;
+pub use staged::serve as serve_staged;
 
 use forebay_workloads::units::Config;
 

@@ -8,6 +8,7 @@ use forebay::{Builder, Engine};
 use forebay_workloads::admin::Admin;
 use forebay_workloads::echo;
 use forebay_workloads::listening::ServeError;
+use forebay_workloads::staged::Planted;
 #[cfg(feature = "http")]
 use forebay_workloads::staged::{Graph, Staged};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,14 @@ impl Service {
     #[must_use]
     pub const fn has_admin(&self) -> bool {
         matches!(self, Self::Staged(_))
+    }
+
+    /// What wrong is done to its replies, to show that its clients find it.
+    pub(super) const fn planted(&self) -> Option<Planted> {
+        match self {
+            Self::Echo(_) => None,
+            Self::Staged(config) => config.planted,
+        }
     }
 
     /// Connections that its clients may hold open.

@@ -15,6 +15,7 @@
 mod declared;
 mod ours;
 mod process;
+mod relay;
 mod usage;
 mod calls;
 
@@ -24,6 +25,7 @@ use std::io::{self, BufRead, Write};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use crate::dump::StageStats;
 use crate::subject::CellError;
 use crate::workload_file::{Engine, Peer, Stage};
 use crate::{cpus, process as own};
@@ -71,10 +73,19 @@ pub enum ServerReply {
         /// Where its admin pages are, if it has some.
         admin: Option<String>,
     },
-    /// What its engine has counted since its start.
-    Counts(Vec<ShardCounts>),
+    /// What its engine has counted.
+    Counts(Counts),
     /// Why it does not serve.
     Error(CellError),
+}
+
+/// What the engine of a server has counted; nothing of a peer's.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Of each shard, since its start.
+    pub shards: Vec<ShardCounts>,
+    /// Of each stage, all shards together, since it was asked before; empty the first time.
+    pub stages: BTreeMap<String, StageStats>,
 }
 
 /// What one shard of a server has counted since its start.
@@ -102,7 +113,7 @@ pub fn serve_client(mut input: impl BufRead, mut output: impl Write) -> io::Resu
     let mut line = String::new();
     input.read_line(&mut line)?;
     let spec: ServerSpec = serde_json::from_str(&line)?;
-    let (ready, ours) = match start(&spec) {
+    let (ready, mut ours) = match start(&spec).and_then(|started| spoil(&spec, started)) {
         Ok(started) => started,
         Err(error) => return say(&mut output, &ServerReply::Error(error)),
     };
@@ -112,8 +123,8 @@ pub fn serve_client(mut input: impl BufRead, mut output: impl Write) -> io::Resu
         if input.read_line(&mut line)? == 0 {
             break;
         }
-        let asked = ours.as_ref().filter(|_| line.trim() == ASK_COUNTS);
-        let counts = asked.map_or_else(Vec::new, Serving::counts);
+        let asked = ours.as_mut().filter(|_| line.trim() == ASK_COUNTS);
+        let counts = asked.map_or_else(Counts::default, Serving::counts);
         say(&mut output, &ServerReply::Counts(counts))?;
     }
     if let Some(serving) = ours {
@@ -151,11 +162,27 @@ fn start(spec: &ServerSpec) -> Result<(ServerReply, Option<Serving>), CellError>
     Ok((ServerReply::Ready { address, sockets, admin }, Some(serving)))
 }
 
+/// Puts the planted fault, if there is one, between a service and its clients.
+fn spoil(
+    spec: &ServerSpec,
+    (mut ready, ours): (ServerReply, Option<Serving>),
+) -> Result<(ServerReply, Option<Serving>), CellError> {
+    if let (Some(planted), ServerReply::Ready { address, .. }) =
+        (spec.service.planted(), &mut ready)
+    {
+        let broken = |why: String| CellError::Setup(format!("the planted fault: {why}"));
+        let service = address.parse().map_err(|_| broken(format!("no port at {address}")))?;
+        let relay = relay::start(service, planted).map_err(|error| broken(error.to_string()))?;
+        *address = relay.to_string();
+    }
+    Ok((ready, ours))
+}
+
 #[cfg(feature = "peers")]
 fn start_peer(peer: Peer, spec: &ServerSpec) -> Result<(String, String), CellError> {
     match &spec.service {
         Service::Echo(config) => crate::peers::serve_echo(peer, config, &spec.cpus),
-        Service::Staged(_) => Err(CellError::NotBuilt(format!("peer {} of staged", peer.name()))),
+        Service::Staged(config) => crate::peers::serve_staged(peer, config, spec.seed, &spec.cpus),
     }
 }
 

@@ -5,12 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use forebay::net::Address;
-use forebay::{Builder, Engine, StopReport};
+use forebay::{Builder, Engine, ShardSnapshot, StopReport};
 
 use super::declared::{AdminPages, Declared};
-use super::{ServerSpec, ShardCounts};
+use super::{Counts, ServerSpec, ShardCounts};
 use crate::cpus;
-use crate::subject::{CellError, apply, configure};
+use crate::subject::{CellError, apply, configure, stage_stats_between};
 
 /// How long a server may take to drain: requests that clients still wait for.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -40,6 +40,8 @@ pub struct Serving {
     address: Address,
     service: Declared,
     admin: AdminPages,
+    /// The shards as they were when their counts were asked last.
+    asked: Vec<ShardSnapshot>,
 }
 
 /// Starts the service of `spec` on an engine of its own. Given CPUs, the whole process keeps to them.
@@ -60,7 +62,7 @@ pub fn serve(spec: &ServerSpec, places: &Places) -> Result<Serving, CellError> {
     let engine = builder.start()?;
     let address = service.serve(&engine, &places.service)?;
     let admin = service.serve_admin(&engine, places.admin)?;
-    Ok(Serving { engine, address, service, admin })
+    Ok(Serving { engine, address, service, admin, asked: Vec::new() })
 }
 
 impl Serving {
@@ -82,20 +84,16 @@ impl Serving {
         self.engine.sockets().to_string()
     }
 
-    /// What its shards have counted since their start.
+    /// What its engine has counted: of its stages, since the last time that this was asked.
     #[must_use]
-    pub fn counts(&self) -> Vec<ShardCounts> {
+    pub fn counts(&mut self) -> Counts {
         let handle = self.engine.handle();
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let snapshots = (0..handle.n_shards()).filter_map(|shard_idx| handle.snapshot(shard_idx));
-        let counts = snapshots.map(|snapshot| ShardCounts {
-            cpu: snapshot.shard.cpu.and_then(|cpu| u32::try_from(cpu).ok()),
-            at_ns: snapshot.shard.at.as_nanos(),
-            busy_ns: nanos(snapshot.shard.busy),
-            waits_capped: snapshot.shard.waits_capped,
-            longest_poll_ns: snapshot.shard.longest_poll.as_ref().map_or(0, |p| nanos(p.took)),
-        });
-        counts.collect()
+        let now: Vec<ShardSnapshot> = snapshots.map(|snapshot| (*snapshot.shard).clone()).collect();
+        let shards = now.iter().map(shard_counts).collect();
+        let stages = stage_stats_between(&self.asked, &now);
+        self.asked = now;
+        Counts { shards, stages }
     }
 
     /// Serves until SIGINT or SIGTERM, then drains and stops. Calls `heard` when both signals are
@@ -126,6 +124,17 @@ impl Serving {
         drop((admin, service));
         let clean = stopped.drained && stopped.stuck_shards.is_empty();
         if clean { Ok(()) } else { Err(unclean(&stopped)) }
+    }
+}
+
+fn shard_counts(shard: &ShardSnapshot) -> ShardCounts {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    ShardCounts {
+        cpu: shard.cpu.and_then(|cpu| u32::try_from(cpu).ok()),
+        at_ns: shard.at.as_nanos(),
+        busy_ns: nanos(shard.busy),
+        waits_capped: shard.waits_capped,
+        longest_poll_ns: shard.longest_poll.as_ref().map_or(0, |poll| nanos(poll.took)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use super::{ASK_COUNTS, CallCounter, ServerReply, ServerSpec, ShardCounts, Usage};
+use super::{ASK_COUNTS, CallCounter, Counts, ServerReply, ServerSpec, Usage};
 use crate::subject::CellError;
 
 /// A server in a process of its own. Dropped, it is killed.
@@ -59,8 +59,8 @@ impl ServerProcess {
         CallCounter::start(self.child.id())
     }
 
-    /// What its shards have counted since their start; none of a peer.
-    pub(crate) fn counts(&mut self) -> Result<Vec<ShardCounts>, CellError> {
+    /// What its engine has counted: of its stages, since it was asked before.
+    pub(crate) fn counts(&mut self) -> Result<Counts, CellError> {
         match self.ask(ASK_COUNTS)? {
             ServerReply::Counts(counts) => Ok(counts),
             other => Err(CellError::Failed(format!("the server said {other:?} when asked"))),

@@ -11,7 +11,7 @@ use crate::dump::{
 };
 
 /// The counters of every stage, all shards together.
-pub(super) fn stages(
+pub(crate) fn stages(
     before: &[ShardSnapshot],
     after: &[ShardSnapshot],
 ) -> BTreeMap<String, StageStats> {

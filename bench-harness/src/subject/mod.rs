@@ -15,6 +15,7 @@ mod error;
 
 pub(crate) use build::configure;
 pub use error::CellError;
+pub(crate) use figures::stages as stage_stats_between;
 pub(crate) use policy::apply;
 pub use probe::ProbeLog;
 

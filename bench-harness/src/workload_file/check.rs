@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use forebay_workloads::echo::Protocol;
+use forebay_workloads::staged::config::Page;
 
 use super::check_phases::check_phases;
 use super::check_stages::check_stages;
@@ -76,13 +77,27 @@ fn check_peers(file: &WorkloadFile, faults: &mut Faults) {
 
 /// What of this file's settings no peer of its workload can do.
 fn cannot_do_as_told(file: &WorkloadFile) -> Option<String> {
-    let Workload::Echo(echo) = &file.workload else { return None };
-    match (echo.protocol, file.engine.shards) {
-        (Protocol::Bytes(bytes), _) if bytes.is_faulty() => {
-            Some("spoils no replies: leave out the planted fault or the peers".to_owned())
+    match &file.workload {
+        Workload::Units(_) => return None,
+        Workload::Echo(echo) => {
+            if let Protocol::Bytes(bytes) = echo.protocol
+                && bytes.is_faulty()
+            {
+                let why = "spoils no replies: leave out the planted fault or the peers";
+                return Some(why.to_owned());
+            }
         }
+        Workload::Staged(staged) => {
+            if staged.classes.iter().any(|class| class.page == Page::Dynamic) {
+                return Some(
+                    "makes no dynamic pages: leave out their class or the peers".to_owned(),
+                );
+            }
+        }
+    }
+    match file.engine.shards {
         // How many `per_core` makes, the host decides.
-        (_, ShardCount::Fixed(shards)) if shards > 1 => Some(format!(
+        ShardCount::Fixed(shards) if shards > 1 => Some(format!(
             "serves on one core, and engine.shards is {shards}: leave it out, or all \
                           by `--set peers=[]`"
         )),

@@ -7,7 +7,10 @@ use super::config::{
     CONNECTIONS_MAX, CONNECTIONS_OPEN_MAX, Class, Config, DIRECTORIES_MAX, Dynamic, HttpLimits,
     PRIORITY_MAX,
 };
+use super::planted::CARRIED_MAX;
 
+/// Most classes: each has its counts and a line in every table.
+const CLASSES_MAX: usize = 10;
 /// Least that a head may have: what browsers send.
 const HEAD_BYTES_LEAST: u32 = 1_024;
 /// Longest time that a client may be given.
@@ -33,6 +36,11 @@ impl Config {
         let per_connection = self.clients.requests_per_connection.unwrap_or(1);
         faults.range("/clients/requests_per_connection", per_connection, 1, 1 << 31);
         check_classes(&self.classes, &mut faults);
+        if let Some(planted) = self.planted {
+            let (word, chunk) = planted.parts();
+            faults.range(&format!("/planted/{word}"), chunk, 1, u32::MAX);
+            faults.range("/clients/connections", self.clients.connections, 1, CARRIED_MAX);
+        }
         faults.0
     }
 }
@@ -66,6 +74,9 @@ impl HttpLimits {
 }
 
 fn check_classes(classes: &[Class], faults: &mut Faults) {
+    if classes.len() > CLASSES_MAX {
+        faults.0.push(("/classes".to_owned(), format!("must be at most {CLASSES_MAX}")));
+    }
     let mut seen = BTreeSet::new();
     for (idx, class) in classes.iter().enumerate() {
         faults.range(&format!("/classes/{idx}/priority"), class.priority, 0, PRIORITY_MAX);
@@ -113,6 +124,16 @@ mod tests {
         assert_eq!(config.check(), Vec::new());
         let again: Config = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
         assert_eq!(again, config);
+    }
+
+    #[test]
+    fn a_planted_fault_is_for_few_connections() {
+        let mut config: Config = serde_json::from_str(LEAST).unwrap();
+        config.planted = Some(crate::staged::Planted::SpoilChunk(0));
+        config.clients.connections = CARRIED_MAX + 1;
+        let pointers: Vec<String> =
+            config.check().into_iter().map(|(pointer, _)| pointer).collect();
+        assert_eq!(pointers, ["/planted/spoil_chunk", "/clients/connections"]);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What a workload file says about the staged workload.
 //!
 //! This is the value of `{"workload": {"staged": …}}`: the server, and what its clients ask of it.
-//! Serde checks shapes; [`Config::check`] (`check.rs`) finds what has the right shape and still
-//! cannot be run.
+//! Serde checks shapes; [`Config::check`] finds what has the right shape and still cannot be run.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::planted::Planted;
 
 /// Most connections that the clients may open: what an ordinary descriptor limit allows.
 pub const CONNECTIONS_MAX: u32 = 16_384;
@@ -37,6 +38,10 @@ pub struct Config {
     pub classes: Vec<Class>,
     /// The clients themselves.
     pub clients: Clients,
+    /// Planted fault: what stands between the service and its clients does once, and wrong, to each
+    /// connection. Shows that the check of replies can fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planted: Option<Planted>,
 }
 
 /// The file set, made from the seed: in each directory nine files of each of four size classes.

@@ -6,6 +6,7 @@
 
 pub mod config;
 mod check;
+mod planted;
 mod pattern;
 pub mod files;
 pub mod page;
@@ -34,3 +35,4 @@ pub use deploy::{SetupError, Staged};
 #[cfg(feature = "http")]
 pub use graph::Graph;
 pub use pattern::Pattern;
+pub use planted::Planted;

@@ -14,7 +14,8 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventFlags};
 
-use super::{burn, is_passing, listening};
+use super::burn;
+use crate::peers::serving::{is_passing, listen};
 
 /// Events taken at a time.
 const EVENTS_MAX: usize = 1_024;
@@ -52,7 +53,7 @@ enum Standing {
 
 /// Sends back what comes.
 pub(super) fn echo(busy: Option<Duration>, ready: Sender<SocketAddr>) -> io::Result<()> {
-    let listener = listening::listen(&ready)?;
+    let listener = listen(&ready)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     watch(&epoll, &listener, LISTENER)?;
     let mut clients = Clients::default();

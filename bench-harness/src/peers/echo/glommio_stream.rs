@@ -10,7 +10,8 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{GlommioError, LocalExecutorBuilder, Placement};
 
-use super::{ANY_PORT, burn, is_passing};
+use super::{ANY_PORT, burn};
+use crate::peers::serving::is_passing;
 
 /// How often its tasks are interrupted: what people set who want their sockets looked at.
 const PREEMPT: Duration = Duration::from_millis(1);

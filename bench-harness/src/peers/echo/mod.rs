@@ -3,26 +3,22 @@
 //! Each runs on a thread of its own that never ends; the process does. The calling thread only
 //! answers for it, as it does beside ours.
 
-mod listening;
 mod tokio_server;
 mod epoll;
 mod glommio_stream;
 
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use forebay_workloads::echo::{Config, Protocol};
 
+use crate::peers::serving;
 use crate::subject::CellError;
 use crate::workload_file::Peer;
 
 /// Where a server listens: its port does not matter.
 const ANY_PORT: &str = "127.0.0.1:0";
-/// How long a server may take until it listens.
-const START_MAX: Duration = Duration::from_secs(10);
-
 /// Listens, says where, and serves for ever beside a task that burns this long at a time.
 type Serve = fn(Option<Duration>, Sender<SocketAddr>) -> std::io::Result<()>;
 
@@ -47,21 +43,8 @@ pub fn serve(peer: Peer, service: &Config, cpus: &[usize]) -> Result<(String, St
             return Err(CellError::NotBuilt(why));
         }
     };
-    let broken = |error: std::io::Error| CellError::Setup(format!("{}: {error}", peer.name()));
-    let (ready, listening) = mpsc::channel();
     let busy = service.busy_us.map(|busy_us| Duration::from_micros(busy_us.into()));
-    std::thread::Builder::new()
-        .name(peer.name().to_owned())
-        .spawn(move || {
-            // It serves for ever: an end is a failure, and its clients must not wait. A panic has
-            // told its own story by the time it comes here.
-            let ended = catch_unwind(AssertUnwindSafe(|| server(busy, ready)));
-            eprintln!("error: {} ended: {ended:?}", peer.name());
-            std::process::exit(1);
-        })
-        .map_err(broken)?;
-    let late = |error| CellError::Setup(format!("{} does not listen: {error}", peer.name()));
-    let address = listening.recv_timeout(START_MAX).map_err(late)?;
+    let address = serving::start(peer, move |ready| server(busy, ready))?;
     Ok((address.to_string(), sockets.to_owned()))
 }
 
@@ -72,10 +55,4 @@ fn burn(busy: Duration) {
     while begun.elapsed() < busy {
         std::hint::spin_loop();
     }
-}
-
-/// Whether an error of `accept` is about one client or a shortage, so that accepting goes on.
-fn is_passing(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{ConnectionAborted, Interrupted};
-    matches!(error.kind(), ConnectionAborted | Interrupted)
 }

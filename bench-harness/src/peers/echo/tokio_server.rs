@@ -14,9 +14,10 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
-use super::{burn, is_passing, listening};
+use super::burn;
+use crate::peers::tokio_accept;
 
 /// Bytes read at a time: what a task holds for its connection.
 const READ_BYTES: usize = 4_096;
@@ -54,6 +55,7 @@ async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallibl
     Ok(Response::new(Full::new(Bytes::from_static(PAGE))))
 }
 
+/// Serves connections beside a task that burns this long at a time.
 fn serve<F>(
     busy: Option<Duration>,
     ready: Sender<SocketAddr>,
@@ -62,26 +64,14 @@ fn serve<F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::from_std(listening::listen(&ready)?)?;
-        if let Some(busy) = busy {
-            tokio::spawn(async move {
-                loop {
-                    burn(busy);
-                    tokio::task::yield_now().await;
-                }
-            });
-        }
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    stream.set_nodelay(true)?;
-                    tokio::spawn(connection(stream));
-                }
-                Err(error) if is_passing(&error) => {}
-                Err(error) => return Err(error),
+    let burning = move || {
+        let Some(busy) = busy else { return };
+        tokio::spawn(async move {
+            loop {
+                burn(busy);
+                tokio::task::yield_now().await;
             }
-        }
-    })
+        });
+    };
+    tokio_accept::serve(&ready, burning, connection)
 }

@@ -1,0 +1,423 @@
+//! Goal: the clients of the staged workload ask as a file says, check every byte, and count each
+//! request once, whatever becomes of it; a server that lies cannot pass, one that stands still shows.
+//! Method: small fixed numbers of requests through the binary, as the parent starts its children; a
+//! relay in the server's process does the lying. What is asserted are counts and checks, and times
+//! only where the server is stopped for a second.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg(feature = "http")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use bench_harness::dump::{self, Dump, Repetition};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_bench-harness");
+
+fn workloads() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads")
+}
+
+/// A host too busy, or with too few CPUs for clients of their own.
+fn is_of_the_host(why: &str) -> bool {
+    why.contains("overloaded") || why.contains("the clients share CPU ")
+}
+
+/// One class that asks for a page.
+fn class(name: &str, page: &str, share_percent: u32) -> Value {
+    json!({"name": name, "page": page, "share_percent": share_percent})
+}
+
+/// A small service with these classes and clients; pages of a millisecond, all alike.
+fn service(classes: &[Value], clients: Value) -> Value {
+    json!({
+        "files": {"directories": 1},
+        "dynamic": {"service_us": 1000, "spread": "fixed"},
+        "classes": classes,
+        "clients": clients,
+    })
+}
+
+fn front(connections: u32) -> Value {
+    service(&[class("front", "front", 100)], json!({"connections": connections}))
+}
+
+/// One repetition, as the parent asks a child for it.
+struct Cell {
+    staged: Value,
+    stages: Value,
+    peer: Option<&'static str>,
+    arrival: Value,
+    until: Value,
+    deadline_ms: Option<u64>,
+}
+
+impl Cell {
+    fn of(staged: Value, in_flight: u32) -> Self {
+        Self {
+            staged,
+            stages: json!({}),
+            peer: None,
+            arrival: json!({"closed": {"in_flight": in_flight}}),
+            until: json!({"requests": 400}),
+            deadline_ms: None,
+        }
+    }
+
+    fn spec(&self) -> Value {
+        let connections = self.staged["clients"]["connections"].as_u64().unwrap();
+        let warmup = json!({"closed": {"in_flight": connections.min(4)}});
+        json!({
+            "cell_id": "measure",
+            "base_dir": workloads(),
+            "seed": 7,
+            "repetition": 0,
+            "peer": self.peer,
+            "engine": {"shards": 1},
+            "workload": {"staged": self.staged},
+            "stages": self.stages,
+            "warmups": [{"name": "warmup", "role": "warmup", "arrival": warmup,
+                "until": {"requests": 40}}],
+            "phase": {"name": "measure", "role": "measure", "arrival": self.arrival,
+                "until": self.until, "deadline_ms": self.deadline_ms},
+        })
+    }
+
+    fn start(&self) -> Child {
+        let mut child = Command::new(BINARY)
+            .arg("cell")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(self.spec().to_string().as_bytes()).unwrap();
+        child
+    }
+
+    /// Runs, and checks that every request is counted once.
+    fn run(&self) -> Repetition {
+        repetition(self.start())
+    }
+
+    /// Runs, and checks that nothing but the host makes it invalid.
+    fn run_valid(&self) -> Repetition {
+        let repetition = self.run();
+        let wrong = repetition.invalid_reasons.iter().find(|why| !is_of_the_host(why));
+        assert_eq!(wrong, None, "{:?}", repetition.errors_by_kind);
+        repetition
+    }
+
+    /// Runs, and checks that every request completed and was verified.
+    fn completes(&self) -> Repetition {
+        let repetition = self.run_valid();
+        let ops = &repetition.ops;
+        assert_eq!((ops.completed, ops.verified), (400, 400), "{ops:?}");
+        repetition
+    }
+}
+
+fn repetition(child: Child) -> Repetition {
+    let output = child.wait_with_output().unwrap();
+    let mut reply: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let repetition = reply["repetition"].take();
+    assert!(repetition.is_object(), "{reply}");
+    let repetition: Repetition = serde_json::from_value(repetition).unwrap();
+    let ops = &repetition.ops;
+    assert_eq!(ops.offered, ops.started + ops.dropped, "{ops:?}");
+    let ended = ops.completed + ops.failed + ops.timed_out + ops.shed;
+    assert_eq!(ops.started, ended + ops.in_flight_at_end, "{ops:?}");
+    repetition
+}
+
+fn extra(repetition: &Repetition, name: &str) -> f64 {
+    let metric = repetition.extra.get(name).unwrap_or_else(|| panic!("no extra.{name}"));
+    metric.value.get().unwrap_or_else(|| panic!("extra.{name}: {:?}", metric.value.reason()))
+}
+
+fn count(repetition: &Repetition, name: &str) -> u64 {
+    let value = extra(repetition, name);
+    assert!(value >= 0.0 && value.fract() == 0.0, "extra.{name} is {value}");
+    format!("{value}").parse().unwrap()
+}
+
+#[test]
+fn every_kind_of_page_is_served_and_checked_by_class() {
+    let classes =
+        [class("files", "file", 60), class("front", "front", 20), class("dynamic", "dynamic", 20)];
+    let cell = Cell::of(service(&classes, json!({"connections": 8})), 8);
+    let repetition = Cell { deadline_ms: Some(10_000), ..cell }.completes();
+    let of_classes = |what: &str| -> u64 {
+        let name = |class: &Value| format!("class.{}.{what}", class["name"].as_str().unwrap());
+        classes.iter().map(|class| count(&repetition, &name(class))).sum()
+    };
+    assert_eq!(
+        (of_classes("offered"), of_classes("completed"), of_classes("rejected")),
+        (400, 400, 0)
+    );
+    assert!(extra(&repetition, "class.dynamic.goodput_per_s") > 0.0);
+    assert!(extra(&repetition, "jain_index") > 0.9);
+    assert!(extra(&repetition, "server_busy_percent") > 0.0);
+    // Of the measured phase alone: each request passed one of the two.
+    let calls = |stage: &str| repetition.stages[stage].calls;
+    assert!(calls("cache") >= 400 - calls("dynamic"), "{:?}", repetition.stages);
+    assert_eq!(calls("dynamic"), count(&repetition, "class.dynamic.offered"));
+    assert!(repetition.per_op.get("cpu_ns").unwrap().value().is_some());
+}
+
+#[test]
+fn clients_open_another_connection_as_often_as_the_file_says() {
+    let clients = json!({"connections": 4, "requests_per_connection": 5});
+    let staged = service(&[class("front", "front", 100)], clients);
+    let repetition = Cell::of(staged, 4).completes();
+    // Four clients make 10 requests each in the warm-up and 100 in the phase.
+    assert_eq!(count(&repetition, "connections_opened"), 4 * (10 + 100) / 5);
+    let kept = Cell::of(front(4), 4).completes();
+    assert_eq!(count(&kept, "connections_opened"), 4);
+}
+
+#[test]
+fn requests_by_a_schedule_are_all_answered() {
+    for arrival in
+        [json!({"poisson": {"rate_per_s": 500}}), json!({"constant": {"rate_per_s": 500}})]
+    {
+        Cell { arrival, ..Cell::of(front(64), 64) }.completes();
+    }
+}
+
+#[test]
+fn more_due_requests_than_connections_wait_and_are_not_lost() {
+    let staged = service(&[class("d", "dynamic", 100)], json!({"connections": 2}));
+    let arrival = json!({"constant": {"rate_per_s": 100_000}});
+    let repetition = Cell { arrival, ..Cell::of(staged, 2) }.completes();
+    assert_eq!(count(&repetition, "connections_opened"), 2);
+    // 400 pages of a millisecond, one after the other, all due at once.
+    assert!(*repetition.latency.response.max_ns.value().unwrap() >= 400_000_000);
+}
+
+#[test]
+fn a_relative_rate_is_a_share_of_what_the_warm_up_has_shown() {
+    let arrival = json!({"relative": {"percent": 50}});
+    let repetition = Cell { arrival, ..Cell::of(front(64), 64) }.completes();
+    let (offered, capacity) =
+        (extra(&repetition, "offered_per_s"), extra(&repetition, "capacity_per_s"));
+    assert!((offered - capacity / 2.0).abs() <= 1.0, "{offered} of {capacity}");
+}
+
+#[test]
+fn steps_are_driven_and_each_tells_how_it_went() {
+    let arrival =
+        json!({"steps": {"clients": [1, 6, 1], "step_ms": 1500, "think_time_ns": 5_000_000}});
+    let until = json!({"duration_ms": 4500});
+    let repetition = Cell { arrival, until, ..Cell::of(front(6), 6) }.run_valid();
+    assert!(repetition.ops.completed > 0);
+    for step in [1, 2] {
+        for what in ["settle_ms", "overshoot_percent"] {
+            let metric = &repetition.extra[&format!("step.{step}.{what}")];
+            // A busy host may keep a step from settling, and then says so.
+            assert!(metric.value.get().is_some() || metric.value.reason().is_some());
+        }
+    }
+    assert!(extra(&repetition, "overshoot_percent") >= 0.0);
+    assert!(repetition.extra["jain_index"].value.reason().unwrap().contains("do not ask alike"));
+}
+
+#[test]
+fn what_takes_too_long_is_given_up_and_counted() {
+    let mut staged = service(
+        &[class("front", "front", 80), class("slow", "dynamic", 20)],
+        json!({"connections": 8, "timeout_ms": 100}),
+    );
+    staged["dynamic"] = json!({"service_us": 3_000_000, "spread": "fixed"});
+    staged["limits"] = json!({"request_ms": 2000});
+    let repetition = Cell { until: json!({"requests": 100}), ..Cell::of(staged, 8) }.run_valid();
+    let slow = count(&repetition, "class.slow.offered");
+    assert_eq!((repetition.ops.timed_out, repetition.errors_by_kind["timed_out"]), (slow, slow));
+    assert_eq!(count(&repetition, "class.slow.completed"), 0);
+    assert_eq!(count(&repetition, "class.front.completed"), 100 - slow);
+}
+
+#[test]
+fn refusals_are_counted_by_reason_and_have_a_time_of_their_own() {
+    let staged = service(&[class("d", "dynamic", 100)], json!({"connections": 16}));
+    let stages = json!({"dynamic": {"admission": {"in_flight_max": 2}}});
+    let repetition = Cell { stages, ..Cell::of(staged, 16) }.run_valid();
+    let ops = &repetition.ops;
+    assert!(ops.shed > 20 && ops.completed > 0, "{ops:?}");
+    assert_eq!(count(&repetition, "class.d.rejected"), ops.shed);
+    assert_eq!(count(&repetition, "accepted") + ops.shed, 400);
+    let by_reason: u64 = repetition
+        .extra
+        .keys()
+        .filter(|name| name.starts_with("rejected."))
+        .map(|name| count(&repetition, name))
+        .sum();
+    assert_eq!(by_reason, ops.shed);
+    assert!(extra(&repetition, "refusal_p50_ns") > 0.0);
+}
+
+/// A run in which each connection lies at its n-th chunk: which is its n-th reply, as pages are so
+/// small that each comes in one with its head.
+fn lying(planted: Value) -> Repetition {
+    let clients = json!({"connections": 4, "timeout_ms": 300});
+    let mut staged = service(&[class("d", "dynamic", 100)], clients);
+    staged["dynamic"]["page_bytes"] = json!(256);
+    staged["dynamic"]["degraded_bytes"] = json!(256);
+    staged["planted"] = planted;
+    Cell::of(staged, 4).run()
+}
+
+#[test]
+fn a_wrong_byte_in_any_stretch_makes_the_run_invalid() {
+    for (chunk, expected) in [
+        (1, "4 wrong replies outside the measured window\nfirst wrong reply: client "),
+        (50, "verification failed: 4 wrong replies\nfirst wrong reply: client "),
+    ] {
+        let repetition = lying(json!({"spoil_chunk": chunk}));
+        let told = repetition.invalid_reasons.join("\n");
+        assert!(told.contains(expected), "chunk {chunk}: {told}");
+    }
+}
+
+#[test]
+fn two_replies_to_one_request_make_the_run_invalid() {
+    for chunk in [1, 50, 110] {
+        let told = lying(json!({"repeat_chunk": chunk})).invalid_reasons.join("\n");
+        assert!(told.contains("wrong replies"), "chunk {chunk}: {told}");
+    }
+}
+
+#[test]
+fn a_connection_that_is_cut_in_place_of_a_reply_makes_the_run_invalid() {
+    let repetition = lying(json!({"close_at_chunk": 50}));
+    let told = repetition.invalid_reasons.join("\n");
+    assert!(told.contains("connections broke; first: connection "), "{told}");
+    assert_eq!(repetition.errors_by_kind["connection"], repetition.ops.failed);
+}
+
+#[test]
+fn a_reply_that_never_comes_is_given_up_and_never_waited_for() {
+    let repetition = lying(json!({"withhold_chunk": 50}));
+    let ops = &repetition.ops;
+    // Each client's 50th reply on a connection is lost, and with it the connection: 110 replies in
+    // all make two, of which each client sees both in the measured phase.
+    assert_eq!((ops.timed_out, ops.completed), (8, 392), "{ops:?}");
+}
+
+/// The process that a process has started.
+fn child_of(parent: u32) -> Option<Pid> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.into_iter().find_map(|process| {
+        let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
+        // Behind the name, which may hold anything: state, then parent.
+        let (_, rest) = stat.rsplit_once(") ")?;
+        let is_child = rest.split(' ').nth(1)?.parse() == Ok(parent);
+        let pid = process.file_name().to_str()?.parse().ok().filter(|_| is_child)?;
+        Pid::from_raw(pid)
+    })
+}
+
+#[allow(clippy::disallowed_methods, reason = "the server runs in real time, in another process")]
+fn pause(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+#[test]
+fn a_server_that_stands_still_for_a_second_shows_in_the_tail() {
+    let cell = Cell {
+        arrival: json!({"constant": {"rate_per_s": 200}}),
+        until: json!({"duration_ms": 10_000}),
+        ..Cell::of(front(1_000), 64)
+    };
+    let child = cell.start();
+    let server = loop {
+        if let Some(server) = child_of(child.id()) {
+            break server;
+        }
+        pause(10);
+    };
+    // It starts, and is warm, long before; the phase lasts long after.
+    pause(5_000);
+    kill_process(server, Signal::STOP).unwrap();
+    pause(1_000);
+    kill_process(server, Signal::CONT).unwrap();
+    let repetition = repetition(child);
+    let p99_ns = *repetition.latency.response.p99_ns.value().unwrap();
+    // 200 of 2,000 requests were due meanwhile: a tenth, evenly late by up to a second.
+    assert!(p99_ns > 700_000_000, "{p99_ns} ns");
+    assert!(repetition.ops.completed > 1_900, "{:?}", repetition.ops);
+}
+
+fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{:?}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+fn harness(args: &[&str]) -> Output {
+    Command::new(BINARY).args(args).output().unwrap()
+}
+
+/// Runs a shipped file as small as it gets, and has the binary validate its dump.
+fn run_file(name: &str, more: &[&str]) -> Dump {
+    let results = tempfile::tempdir().unwrap();
+    let (dir, file) = (results.path().to_str().unwrap(), workloads().join(name));
+    let mut args = vec!["run", file.to_str().unwrap(), "--quick", "--repetitions", "1"];
+    args.extend(["--results-dir", dir, "--set", "peers=[]"]);
+    args.extend(more);
+    let output = harness(&args);
+    let stem = Path::new(name).file_stem().unwrap();
+    let dumps = std::fs::read_dir(results.path().join(stem));
+    let mut dumps = dumps.unwrap_or_else(|error| panic!("{name}: {error}\n{}", said(&output)));
+    let path = dumps.next().unwrap().unwrap().path();
+    let validated = harness(&["validate", path.to_str().unwrap()]);
+    assert!(validated.status.success(), "{}", said(&validated));
+    dump::read(&path).unwrap()
+}
+
+#[test]
+fn every_shipped_file_runs_and_every_reply_is_checked() {
+    let some = concat!(
+        r#"matrix={"phases.overload.arrival.relative.percent":[50,400],"#,
+        r#""stages.dynamic.conditioner":["none",{"inflight":{"target_us":100000}}]}"#
+    );
+    let one = "matrix={}";
+    for (name, more) in [
+        ("staged.json", &[][..]),
+        ("staged-front.json", &[]),
+        ("staged-overload.json", &["--set", some]),
+        ("staged-spike.json", &["--set", one]),
+        ("staged-classes.json", &["--set", one]),
+        ("staged-fairness.json", &[]),
+    ] {
+        let dump = run_file(name, more);
+        assert!(!dump.cells.is_empty(), "{name}");
+        for cell in &dump.cells {
+            let wrong = cell.invalid_reasons.iter().find(|why| !is_of_the_host(why));
+            assert_eq!(wrong, None, "{name}: {}", cell.id);
+            let [repetition] = &cell.repetitions[..] else { panic!("{name}: {}", cell.id) };
+            assert_eq!(repetition.ops.verified, repetition.ops.completed);
+            assert!(repetition.ops.completed > 0, "{name}: {}", cell.id);
+        }
+    }
+}
+
+#[cfg(feature = "peers")]
+#[test]
+fn the_peer_serves_the_same_bytes_and_says_what_it_cannot() {
+    let cell = Cell::of(
+        service(
+            &[class("front", "front", 50), class("file", "file", 50)],
+            json!({"connections": 8}),
+        ),
+        8,
+    );
+    let repetition = Cell { peer: Some("tokio"), ..cell }.completes();
+    assert_eq!(repetition.sockets.value().map(String::as_str), Some("tokio"));
+    let dynamic = service(&[class("d", "dynamic", 100)], json!({"connections": 8}));
+    let child = Cell { peer: Some("tokio"), ..Cell::of(dynamic, 8) }.start();
+    let reply: Value = serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap();
+    assert!(reply["error"]["not_built"].is_string(), "{reply}");
+}
