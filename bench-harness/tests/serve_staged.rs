@@ -83,13 +83,3 @@ fn the_staged_server_says_where_it_is_and_leaves_nothing_behind() {
         assert_eq!(files(), 0);
     }
 }
-
-#[test]
-fn a_service_without_admin_pages_refuses_a_place_for_them() {
-    let args = ["--admin", "127.0.0.1:0"];
-    let output = Command::new(BINARY).arg("serve").arg(workload("echo.json")).args(args).output();
-    let output = output.unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("echo has no admin pages"), "{told}");
-}
