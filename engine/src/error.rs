@@ -259,6 +259,8 @@ pub enum AdjustError {
     NoStage,
     /// The stage has no controller of that kind.
     NoController,
+    /// A target or rate of zero: nothing could be let through.
+    Zero,
     /// A shard has not answered in time, or has ended.
     NoAnswer,
 }
@@ -268,6 +270,7 @@ impl fmt::Display for AdjustError {
         f.write_str(match self {
             Self::NoStage => "there is no such stage",
             Self::NoController => "the stage has no such controller",
+            Self::Zero => "a target or rate of zero lets nothing through",
             Self::NoAnswer => "a shard does not answer",
         })
     }

@@ -11,5 +11,7 @@ mod downstream;
 mod overload;
 #[path = "control/failing.rs"]
 mod failing;
+#[path = "control/shares.rs"]
+mod shares;
 #[path = "control/rate.rs"]
 mod rate;

@@ -21,6 +21,11 @@ pub(crate) enum Verdict {
         /// When it is worth asking again.
         retry_after: Duration,
     },
+    /// Not let in although there is room: it is kept for more important ones.
+    Preempt {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
 }
 
 /// Tokens that come at a rate and are kept up to a depth.

@@ -43,6 +43,17 @@ pub enum Counts {
     Weight,
 }
 
+impl Counts {
+    /// What a batch of so many items and so much weight counts for.
+    pub(crate) fn of(self, n_items: usize, weight: u64) -> u64 {
+        match self {
+            Self::Calls => 1,
+            Self::Items => n_items as u64,
+            Self::Weight => weight,
+        }
+    }
+}
+
 /// The answer of [`Leased::available`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Granted {
@@ -58,21 +69,17 @@ pub(crate) struct Leased {
     tokens: Tokens,
     held: u64,
     until: Time,
-    asked: Time,
 }
 
 impl Leased {
     pub(crate) fn new(tokens: Tokens) -> Self {
-        Self { tokens, held: 0, until: Time::ZERO, asked: Time::ZERO }
+        Self { tokens, held: 0, until: Time::ZERO }
     }
 
     /// How much of `want` may be spent now. What was granted is kept for this shard until half of
     /// the lease time is over, or it is spent.
     pub(crate) fn available(&mut self, now: Time, want: u64) -> Granted {
-        self.asked = now;
-        if now >= self.until {
-            self.held = 0;
-        }
+        self.lapse(now);
         if self.held >= want.max(1) {
             return Granted::Now(want.max(1));
         }
@@ -89,11 +96,19 @@ impl Leased {
 
     /// Spends `n` of what is available. One item may weigh more than was granted: what is missing is
     /// borrowed from what will come, and all shards wait for it.
-    pub(crate) fn spend(&mut self, n: u64) {
+    pub(crate) fn spend(&mut self, now: Time, n: u64) {
+        self.lapse(now);
         let borrowed = n.saturating_sub(self.held);
         self.held -= n - borrowed;
         if borrowed > 0 {
-            self.tokens.borrow(self.asked, borrowed);
+            self.tokens.borrow(now, borrowed);
+        }
+    }
+
+    /// What was not spent in time is lost.
+    fn lapse(&mut self, now: Time) {
+        if now >= self.until {
+            self.held = 0;
         }
     }
 

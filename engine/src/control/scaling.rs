@@ -64,6 +64,14 @@ pub enum ScalingRule {
 }
 
 impl ScalingRule {
+    /// How long is watched before the permits change, where they do.
+    pub(crate) const fn sample(&self) -> Option<Duration> {
+        match self {
+            Self::Fixed => None,
+            Self::QueueThreshold { sample, .. } | Self::Gradient { sample } => Some(*sample),
+        }
+    }
+
     /// [`ScalingRule::QueueThreshold`] at the default sample time of 20 ms.
     #[must_use]
     pub const fn queue_threshold(threshold: usize) -> Self {

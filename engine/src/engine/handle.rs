@@ -144,6 +144,9 @@ impl Handle {
     ///
     /// [`AdjustError`]; a shard that does not answer within 200 ms makes the change when it can.
     pub fn adjust(&self, stage: &str, adjustment: Adjustment) -> Result<(), AdjustError> {
+        if matches!(adjustment, Adjustment::Target(Duration::ZERO) | Adjustment::RatePerS(0)) {
+            return Err(AdjustError::Zero);
+        }
         let asked: Vec<_> = self
             .outsides
             .iter()

@@ -348,6 +348,8 @@ pub struct StageLedger {
     pub flights: u64,
     pub queued: u64,
     pub indexed: u64,
+    pub conditioned: u64,
+    pub in_flight: u64,
 }
 
 impl StageLedger {
@@ -362,6 +364,9 @@ impl StageLedger {
             Some(format!("{}: received {} but accounted for {there}", self.stage, self.received))
         } else if self.permits_out != self.flights {
             Some(format!("{}: {} permits, {} flights", self.stage, self.permits_out, self.flights))
+        } else if self.conditioned != self.in_flight {
+            let Self { stage, conditioned, in_flight, .. } = self;
+            Some(format!("{stage}: {conditioned} slots for {in_flight} let in"))
         } else {
             None
         }

@@ -90,10 +90,11 @@ impl<S: Stage> StageCore<S> {
     /// Takes in a call that has been let in by the shard it comes from.
     pub(super) fn take_in(&self, priority: Priority) -> LetIn<'_, S> {
         let asked = self.guarded.then_some(self);
-        if asked.is_some() {
-            self.controls.borrow_mut().took_in(self.core.now(), priority);
-        }
-        LetIn { asked, priority, level: 0 }
+        let level = asked.map_or(0, |_| {
+            let queued = self.queue.borrow().len();
+            self.controls.borrow_mut().took_in(self.core.now(), priority, queued)
+        });
+        LetIn { asked, priority, level }
     }
 
     /// Whether one more item may wait.

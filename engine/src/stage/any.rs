@@ -174,6 +174,8 @@ impl<S: Stage> AnyStage for StageCore<S> {
             flights: self.flights.borrow().len() as u64,
             queued: self.queue.borrow().len() as u64,
             indexed: self.index.borrow().len() as u64,
+            conditioned: slots.values().filter(|slot| slot.is_conditioned()).count() as u64,
+            in_flight: self.controls.borrow().in_flight() as u64,
         }
     }
 

@@ -18,14 +18,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_lite::future::or;
 use slotmap::{Key, KeyData};
 
 use super::Stage;
 use super::batch::{Batch, Cut, Flight, Part};
 use super::dispatch::FlightKey;
 use super::slots::StageCore;
+use crate::control::rate::Granted;
 use crate::error::{CallError, Outcome};
+use crate::runtime::Time;
 use crate::runtime::core::{Context, Due};
 use crate::runtime::guard::{Guarded, Panicked, contain};
 
@@ -38,7 +39,7 @@ enum Ended<E> {
 
 impl<E> Ended<E> {
     /// Whether the downstream did what it was asked; `None` where nothing can be said of it.
-    fn verdict(&self) -> Option<bool> {
+    fn succeeded(&self) -> Option<bool> {
         match self {
             Self::Returned(result) => Some(result.is_ok()),
             Self::Panicked | Self::Cut(Cut::Overrun) => Some(false),
@@ -58,57 +59,83 @@ impl<E> Ended<E> {
     }
 }
 
-/// One call of the batch function that is to be made.
+/// One call of the batch function.
 struct Attempt<E> {
+    /// All that was open when it was decided on.
     part: Part,
     /// The first is 1; halves count on from their whole.
     number: u32,
     pause: Duration,
-    /// What its items get if it cannot be made: why the attempt before it has failed.
-    failed: CallError<E>,
+    /// What its items get unless they are settled: why this attempt has failed, before that why the
+    /// one before it has.
+    error: CallError<E>,
+}
+
+/// Whether a further attempt may begin.
+enum Begin {
+    Now,
+    /// The downstream's rate is used up until then.
+    At(Time),
+    /// It may not: time is up, nobody waits any more, or the downstream is to be left alone.
+    Never,
 }
 
 /// The task of one batch.
 pub(super) async fn run<S: Stage>(flight: Rc<Flight<S>>) {
     let stage = Rc::clone(&flight.stage);
     let part = Part::all(flight.entries.len());
-    let first = Attempt { part, number: 1, pause: Duration::ZERO, failed: CallError::Missing };
+    let first = Attempt { part, number: 1, pause: Duration::ZERO, error: CallError::Missing };
     // Bounded: each step back halves the items, and each is paid from the retry budget.
     let mut attempts = vec![first];
-    while let Some(attempt) = attempts.pop() {
-        if !attempt.pause.is_zero() {
-            or(flight.until_cut(), crate::runtime::sleep::sleep(attempt.pause)).await;
+    while let Some(mut attempt) = attempts.pop() {
+        let mut again = Vec::new();
+        if begins(&flight, &mut attempt).await {
+            let ended = call(&flight, &attempt.part).await;
+            stage.book(&flight, attempt.part.len(), &ended);
+            let failed = ended.succeeded() == Some(false);
+            let error = std::mem::replace(&mut attempt.error, ended.into_error());
+            contain(|| drop(error));
+            if failed {
+                again = stage.again(&flight, &attempt);
+            }
         }
-        let (error, again) = match make(&flight, &attempt).await {
-            Some(ended) => stage.conclude(&flight, &attempt, ended),
-            None => (attempt.failed, Vec::new()),
-        };
         if again.is_empty() {
             if attempts.is_empty() {
                 // Before its last items settle: whoever is woken by that finds the permit returned.
                 stage.land(&flight);
             }
-            flight.settle_rest(&attempt.part, &error);
+            flight.settle_rest(&attempt.part, &attempt.error);
         }
         attempts.extend(again);
+        contain(|| drop(attempt));
     }
     // The items go last and contained: their drop is user code.
     flight.task.take();
     contain(|| drop(flight));
 }
 
-/// Calls the batch function, until it ends or is cut. `None` where a further attempt may not be made
-/// after all.
-async fn make<S: Stage>(
-    flight: &Rc<Flight<S>>,
-    attempt: &Attempt<S::Error>,
-) -> Option<Ended<S::Error>> {
-    let stage = &flight.stage;
-    if attempt.number > 1 && !stage.begin_again(flight, &attempt.part) {
-        return None;
+/// Waits until an attempt may begin; tells whether it may at all. What nobody awaits any more by then
+/// is settled and not sent.
+async fn begins<S: Stage>(flight: &Rc<Flight<S>>, attempt: &mut Attempt<S::Error>) -> bool {
+    if attempt.number == 1 {
+        return true;
     }
-    let context = Context { floor: stage.rank + 1, deadline: flight.deadline, ..Context::NONE };
-    let batch = Batch::new(Rc::clone(flight), attempt.part.clone());
+    flight.pause(attempt.pause).await;
+    loop {
+        match flight.stage.try_begin(flight, attempt) {
+            Begin::Now => return true,
+            Begin::At(at) => flight.pause(at.since(flight.stage.core.now())).await,
+            Begin::Never => return false,
+        }
+    }
+}
+
+/// Calls the batch function, until it ends or is cut.
+async fn call<S: Stage>(flight: &Rc<Flight<S>>, part: &Part) -> Ended<S::Error> {
+    let stage = &flight.stage;
+    let (deadline, priority) = (flight.deadline, flight.priority);
+    let context = Context { floor: stage.rank + 1, deadline, priority, ..Context::NONE };
+    let batch = Batch::new(Rc::clone(flight), part.clone());
     let instance = Rc::clone(&stage.instance);
     let mut body = pin!(Guarded::new(context, async move { instance.run(batch).await }));
     let ended = std::future::poll_fn(|cx| {
@@ -121,28 +148,37 @@ async fn make<S: Stage>(
             Err(Panicked) => Ended::Panicked,
         })
     });
-    Some(ended.await)
+    ended.await
 }
 
 impl<S: Stage> StageCore<S> {
-    /// Begins a further attempt, whose time counts anew; tells whether it may be made.
-    fn begin_again(&self, flight: &Flight<S>, part: &Part) -> bool {
+    /// Begins a further attempt, whose time counts anew, if it may be made.
+    fn try_begin(&self, flight: &Flight<S>, attempt: &mut Attempt<S::Error>) -> Begin {
         let now = self.core.now();
-        if flight.cut.get().is_some() || !self.controls.borrow().may_retry(now) {
-            return false;
+        let is_over = flight.cut.get().is_some() || now >= flight.deadline;
+        if is_over || !self.controls.borrow().may_retry(now) {
+            return Begin::Never;
         }
+        let (awaited, left) = flight.open_items(&attempt.part);
+        attempt.part = Part::of(&awaited);
+        flight.settle_rest(&Part::of(&left), &attempt.error);
         let mut weight = 0_u64;
         // What an item weighs is user code; one that panics is not sent.
-        let weighed = contain(|| weight = flight.weight_of(part));
-        if !weighed {
-            return false;
+        let weighed = contain(|| weight = flight.weight_of(&attempt.part));
+        if awaited.is_empty() || !weighed {
+            return Begin::Never;
         }
+        let mut controls = self.controls.borrow_mut();
+        if let Granted::At(at) = controls.available(now, awaited.len(), weight) {
+            return Begin::At(at);
+        }
+        flight.sending.set(controls.sent(now, awaited.len(), weight));
+        drop(controls);
         self.metrics.retries.add(1);
-        flight.sending.set(self.controls.borrow_mut().sent(now, part.len(), weight));
         flight.sent.set(now);
         flight.sealed_at.set(self.core.half().now());
         flight.timer.set(Some(self.arm_run(flight.key)));
-        true
+        Begin::Now
     }
 
     /// Arms the end of an attempt that runs for too long.
@@ -151,14 +187,8 @@ impl<S: Stage> StageCore<S> {
         self.core.arm(self.core.now().after(self.options.run_max), due)
     }
 
-    /// An attempt has ended: all who learn from it do. Gives what its items get, unless attempts
-    /// follow.
-    fn conclude(
-        &self,
-        flight: &Flight<S>,
-        attempt: &Attempt<S::Error>,
-        ended: Ended<S::Error>,
-    ) -> (CallError<S::Error>, Vec<Attempt<S::Error>>) {
+    /// An attempt at `n_items` has ended: all who learn from it do.
+    fn book(&self, flight: &Flight<S>, n_items: usize, ended: &Ended<S::Error>) {
         if let Some(timer) = flight.timer.take() {
             self.core.disarm(timer);
         }
@@ -168,60 +198,49 @@ impl<S: Stage> StageCore<S> {
         // bridge's thread that takes this core can answer within the very poll that asked.
         let ran = now.since(flight.sent.get());
         self.metrics.run_ns.record(self.core.half().now().since(flight.sealed_at.get()));
-        let n_items = attempt.part.len();
         let depth = self.queue.borrow().len();
         let mut permits = self.permits.borrow_mut();
         permits.ran(now, n_items, ran);
         permits.observe(now, depth);
         drop(permits);
-        let succeeded = ended.verdict();
         let mut controls = self.controls.borrow_mut();
         controls.ran(now, n_items, ran, depth);
-        controls.ended(now, flight.sending.get(), succeeded);
+        controls.ended(now, flight.sending.get(), ended.succeeded());
         drop(controls);
-        let abandoned = matches!(ended, Ended::Cut(_));
-        let error = ended.into_error();
-        let again = match succeeded {
-            Some(false) => self.again(flight, attempt, &error),
-            Some(true) | None => Vec::new(),
-        };
-        if abandoned {
+        if matches!(ended, Ended::Cut(_)) {
             self.metrics.abandoned.add(1);
             contain(|| self.instance.on_abandon());
         }
-        (error, again)
     }
 
     /// The attempts that follow one that has failed as a whole; none where it stays failed.
-    fn again(
-        &self,
-        flight: &Flight<S>,
-        attempt: &Attempt<S::Error>,
-        error: &CallError<S::Error>,
-    ) -> Vec<Attempt<S::Error>> {
-        if !S::IDEMPOTENT || self.closed.get() {
-            return Vec::new();
-        }
+    fn again(&self, flight: &Flight<S>, attempt: &Attempt<S::Error>) -> Vec<Attempt<S::Error>> {
         let mut controls = self.controls.borrow_mut();
-        let Some((retry, budget)) = controls.retry() else { return Vec::new() };
-        let number = attempt.number + 1;
-        let random = self.hasher().hash_one((flight.key.data().as_ffi(), number));
-        let (now, pause) = (self.core.now(), retry.backoff(number, random));
-        let left = flight.left_of(&attempt.part);
-        let next = |items: &[u32], pause| {
-            let (part, failed) = (Part::of(items), error.clone());
-            Attempt { part, number, pause, failed }
+        let Some((retry, budget)) = controls.retry().filter(|_| S::IDEMPOTENT) else {
+            return Vec::new();
         };
-        if left.is_empty() || now.after(pause) >= flight.deadline {
+        let number = attempt.number + 1;
+        // Shards whose batches failed together must not come back together.
+        let random = (self.core.id().index(), flight.key.data().as_ffi(), number);
+        let pause = retry.backoff(number, self.hasher.hash_one(random));
+        let now = self.core.now();
+        let (awaited, left) = flight.open_items(&attempt.part);
+        if self.closed.get() || awaited.is_empty() || now.after(pause) >= flight.deadline {
             return Vec::new();
         }
+        // Somebody may yet join what nobody awaits now.
+        let open = [awaited, left].concat();
+        let next = |items: &[u32], pause| {
+            let (part, error) = (Part::of(items), attempt.error.clone());
+            Attempt { part, number, pause, error }
+        };
         if attempt.number < retry.attempts_max {
-            return if budget.withdraw(now) { vec![next(&left, pause)] } else { Vec::new() };
+            return if budget.withdraw(now) { vec![next(&open, pause)] } else { Vec::new() };
         }
-        if left.len() == 1 || !(budget.withdraw(now) && budget.withdraw(now)) {
+        if open.len() == 1 || !(budget.withdraw(now) && budget.withdraw(now)) {
             return Vec::new();
         }
-        let (first, second) = left.split_at(left.len() / 2);
+        let (first, second) = open.split_at(open.len() / 2);
         // The last is made first.
         vec![next(second, Duration::ZERO), next(first, Duration::ZERO)]
     }

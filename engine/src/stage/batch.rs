@@ -5,7 +5,9 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use futures_lite::future::or;
 use hashbrown::HashMap;
 
 use super::Stage;
@@ -17,6 +19,8 @@ use crate::control::breaker::Sending;
 use crate::error::CallError;
 use crate::runtime::Time;
 use crate::runtime::guard::contain;
+use crate::runtime::priority::Priority;
+use crate::runtime::sleep::sleep;
 use crate::runtime::wheel::TimerId;
 
 /// Why a batch's run was cut off.
@@ -43,6 +47,8 @@ pub(super) struct Flight<S: Stage> {
     pub(super) entries: Vec<Entry<S>>,
     pub(super) class: Rc<S::Class>,
     pub(super) deadline: Time,
+    /// The highest among its items.
+    pub(super) priority: Priority,
     /// When its latest attempt began, in the turn's time: what permits learn from.
     pub(super) sent: Cell<Time>,
     /// The same to the nanosecond: what the metrics tell.
@@ -104,13 +110,11 @@ impl<S: Stage> Flight<S> {
         }
     }
 
-    /// Items of a part that are not settled and still awaited by somebody in time.
-    pub(super) fn left_of(&self, part: &Part) -> Vec<u32> {
-        let awaited = |idx: &usize| {
-            self.is_open(*idx) && self.stage.is_awaited(&self.entries[*idx].waiters.borrow())
-        };
+    /// The items of a part that are not settled: those that somebody awaits, and the others.
+    pub(super) fn open_items(&self, part: &Part) -> (Vec<u32>, Vec<u32>) {
         let narrow = |idx| u32::try_from(idx).expect("a batch holds fewer than 2^32 items");
-        part.idxs().filter(awaited).map(narrow).collect()
+        let open = part.idxs().filter(|idx| self.is_open(*idx)).map(narrow);
+        open.partition(|idx| self.stage.is_awaited(&self.entries[*idx as usize].waiters.borrow()))
     }
 
     /// What the items of a part weigh.
@@ -137,13 +141,13 @@ impl<S: Stage> Flight<S> {
         self.cut.get()
     }
 
-    /// Completes once it is cut.
-    pub(super) async fn until_cut(&self) {
-        std::future::poll_fn(|cx| match self.seen_cut(cx) {
+    /// Waits, unless it is cut.
+    pub(super) async fn pause(&self, time: Duration) {
+        let cut = std::future::poll_fn(|cx| match self.seen_cut(cx) {
             Some(_) => Poll::Ready(()),
             None => Poll::Pending,
-        })
-        .await;
+        });
+        or(cut, sleep(time)).await;
     }
 
     /// An attempt that overran has ended; the next one has its own time.
@@ -154,7 +158,7 @@ impl<S: Stage> Flight<S> {
     }
 }
 
-/// Some items of a batch, in the order in which they were admitted.
+/// Some items of a batch, in the order in which they left the queue.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     /// The places of the items in the flight; without a list they are those from `begin` to `end`.
@@ -237,7 +241,8 @@ impl<S: Stage> Batch<S> {
         self.flight.deadline
     }
 
-    /// The items, in the order in which they were admitted.
+    /// The items, in the order in which they left the queue: within one priority that of their calls,
+    /// the other way round while the stage serves the newest first.
     pub fn items(&self) -> impl ExactSizeIterator<Item = BatchItem<'_, S>> {
         self.part.idxs().map(|idx| BatchItem { flight: &self.flight, idx })
     }

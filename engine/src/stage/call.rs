@@ -122,7 +122,7 @@ impl<S: Stage> StageCore<S> {
             return Some(CallError::Expired(Outcome::NotSent));
         }
         match route {
-            Some(owner) => self.crossing.refusal(owner, self.core.half()),
+            Some(owner) => self.crossing.refusal(owner, &self.core),
             None => None,
         }
     }

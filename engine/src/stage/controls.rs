@@ -17,7 +17,7 @@ use crate::control::Reading;
 use crate::control::admission::{AdmissionRate, Verdict};
 use crate::control::batch::BatchSize;
 use crate::control::breaker::{Breaker, Gate, Sending};
-use crate::control::conditioner::{Conditioner, Fate, Load};
+use crate::control::conditioner::{Conditioner, Fate, Load, Preset};
 use crate::control::order::{Order, StandingDelay};
 use crate::control::rate::{Counts, Granted, Leased};
 use crate::control::retry::{Retry, RetryBudget};
@@ -60,8 +60,13 @@ pub(super) enum Leave {
     Now(Bounds),
     /// Not before.
     At(Time),
-    /// Not at all, and what waits is refused: the downstream fails.
-    Refused,
+    /// Not at all, and what waits is refused: the downstream fails, and is left alone until then.
+    Refused { until: Time },
+}
+
+/// When a conditioner with this target gives an item up.
+fn lost_after(target: Duration) -> Duration {
+    target.saturating_mul(LOST_AFTER_TARGETS)
 }
 
 impl Controls {
@@ -71,7 +76,9 @@ impl Controls {
         downstream: Option<(Counts, Leased)>,
     ) -> Self {
         let conditioning = options.conditioning.as_ref();
-        let lost_after = conditioning.map(|asked| asked.target * LOST_AFTER_TARGETS);
+        let of_preset = conditioning.filter(|asked| asked.preset == Preset::Codel);
+        let newest_first_after =
+            options.newest_first_after.or(of_preset.map(|asked| lost_after(asked.target)));
         let burst = |per_s: u64| per_s as f64 * STANDING_AFTER.as_secs_f64();
         Self {
             breaker: options.breaker.as_ref().map(Breaker::new),
@@ -81,7 +88,7 @@ impl Controls {
                 .admitted_per_s
                 .map(|per_s| AdmissionRate::new(per_s as f64, burst(per_s))),
             conditioner: conditioning.map(|asked| Conditioner::new(asked, degrade_levels)),
-            order: lost_after.map(|lost_after| StandingDelay::new(lost_after, STANDING_AFTER)),
+            order: newest_first_after.map(|after| StandingDelay::new(after, STANDING_AFTER)),
             downstream,
             batch: BatchSize::new(&options.batch, options.items_max),
             retry: options.retry.as_ref().map(|retry| (retry.clone(), RetryBudget::new(retry))),
@@ -105,6 +112,9 @@ impl Controls {
         queued: usize,
     ) -> Result<u8, Shed> {
         let shed = |reason, retry_after| Err(Shed { reason, retry_after });
+        if queued == 0 {
+            self.emptied(now);
+        }
         if let Some(Gate::Shut { until }) =
             self.breaker.as_ref().map(|breaker| breaker.may_send(now))
         {
@@ -129,23 +139,37 @@ impl Controls {
             Some(Verdict::Reject { retry_after }) => {
                 return shed(ShedReason::Conditioner, retry_after);
             }
+            Some(Verdict::Preempt { retry_after }) => {
+                return shed(ShedReason::Preempted, retry_after);
+            }
         };
         self.in_flight += 1;
         Ok(level)
     }
 
-    /// A call of another shard was taken in: it has been let in over there.
-    pub(super) fn took_in(&mut self, now: Time, priority: Priority) {
-        self.in_flight += 1;
-        if let Some(conditioner) = &mut self.conditioner {
-            conditioner.took_in(now, priority.level());
+    /// A call of another shard was taken in, for it has been let in over there; tells the level at
+    /// which it is degraded.
+    pub(super) fn took_in(&mut self, now: Time, priority: Priority, queued: usize) -> u8 {
+        if queued == 0 {
+            self.emptied(now);
         }
+        self.in_flight += 1;
+        let Some(conditioner) = &mut self.conditioner else { return 0 };
+        conditioner.took_in(now, priority.level())
     }
 
     /// Another shard has as many calls here as it was told it may.
     pub(super) fn pressed(&mut self, now: Time) {
         if let Some(conditioner) = &mut self.conditioner {
             conditioner.pressed(now);
+        }
+    }
+
+    /// A call that was let in at `admitted` has expired.
+    pub(super) fn expired(&mut self, now: Time, priority: Priority, admitted: Time) {
+        self.end_one();
+        if let Some(conditioner) = &mut self.conditioner {
+            conditioner.expired(now, priority.level(), admitted);
         }
     }
 
@@ -170,9 +194,15 @@ impl Controls {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// How many calls may be in flight as the conditioner has it; `None` where nothing bounds them.
-    pub(super) fn in_flight_max(&self) -> Option<f64> {
-        self.conditioner.as_ref()?.in_flight_max()
+    /// How many calls may be in flight, by whatever bounds them.
+    pub(super) fn in_flight_max(&self) -> f64 {
+        let moved = self.conditioner.as_ref().and_then(Conditioner::in_flight_max);
+        moved.unwrap_or(f64::INFINITY).min(self.in_flight_max as f64)
+    }
+
+    /// Calls that were let in and have not ended.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     /// Items that a batch may hold now.
@@ -186,25 +216,28 @@ impl Controls {
             self.breaker.as_ref().map(|breaker| breaker.may_send(now))
         {
             // The end of a probe lets the turn ask again.
-            return if until == Time::NEVER { Leave::At(until) } else { Leave::Refused };
+            return if until == Time::NEVER { Leave::At(until) } else { Leave::Refused { until } };
         }
         let mut bounds = Bounds { items: self.items_max(), weight: weight_max };
-        let Some((counts, leased)) = &mut self.downstream else { return Leave::Now(bounds) };
-        let n_items = class.n_items.min(bounds.items) as u64;
-        let want = match counts {
-            Counts::Calls => 1,
-            Counts::Items => n_items,
-            Counts::Weight => class.weight.min(bounds.weight),
-        };
-        match (leased.available(now, want), counts) {
+        let n_items = class.n_items.min(bounds.items);
+        let granted = self.available(now, n_items, class.weight.min(bounds.weight));
+        match (granted, self.downstream.as_ref().map(|(counts, _)| *counts)) {
             (Granted::At(at), _) => return Leave::At(at),
-            (Granted::Now(_), Counts::Calls) => {}
-            (Granted::Now(granted), Counts::Items) => {
+            (Granted::Now(granted), Some(Counts::Items)) => {
                 bounds.items = usize::try_from(granted).unwrap_or(bounds.items);
             }
-            (Granted::Now(granted), Counts::Weight) => bounds.weight = granted,
+            (Granted::Now(granted), Some(Counts::Weight)) => bounds.weight = granted,
+            (Granted::Now(_), Some(Counts::Calls) | None) => {}
         }
         Leave::Now(bounds)
+    }
+
+    /// How much of a batch the downstream's rate allows now, in its own unit.
+    pub(super) fn available(&mut self, now: Time, n_items: usize, weight: u64) -> Granted {
+        match &mut self.downstream {
+            Some((counts, leased)) => leased.available(now, counts.of(n_items, weight)),
+            None => Granted::Now(u64::MAX),
+        }
     }
 
     /// Which of a class's items is next, when `depth` of them wait.
@@ -238,11 +271,8 @@ impl Controls {
 
     /// A batch, or a part of one that has failed, leaves.
     pub(super) fn sent(&mut self, now: Time, n_items: usize, weight: u64) -> Sending {
-        match &mut self.downstream {
-            Some((Counts::Calls, leased)) => leased.spend(1),
-            Some((Counts::Items, leased)) => leased.spend(n_items as u64),
-            Some((Counts::Weight, leased)) => leased.spend(weight),
-            None => {}
+        if let Some((counts, leased)) = &mut self.downstream {
+            leased.spend(now, counts.of(n_items, weight));
         }
         self.breaker.as_mut().map_or(Sending::Ordinary, |breaker| breaker.sent(now))
     }
@@ -276,9 +306,6 @@ impl Controls {
     pub(super) fn adjust(&mut self, now: Time, adjustment: Adjustment) -> bool {
         match adjustment {
             Adjustment::Target(target) => {
-                if let Some(order) = &mut self.order {
-                    order.set_target(target * LOST_AFTER_TARGETS);
-                }
                 self.conditioner.as_mut().map(|conditioner| conditioner.retarget(target)).is_some()
             }
             Adjustment::RatePerS(per_s) => {

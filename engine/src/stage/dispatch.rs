@@ -17,10 +17,11 @@ use super::slots::StageCore;
 use super::window::{QueueView, SealReason, Verdict};
 use super::{Dedup, Stage};
 use crate::control::breaker::Sending;
-use crate::error::{CallError, Outcome, ShedReason};
+use crate::error::{CallError, Outcome, Shed, ShedReason};
 use crate::metrics::StageMetrics;
 use crate::runtime::Time;
 use crate::runtime::guard::contain;
+use crate::runtime::priority::Priority;
 
 new_key_type! { pub(super) struct FlightKey; }
 
@@ -60,7 +61,7 @@ impl<S: Stage> StageCore<S> {
                 Verdict::Seal(reason) => match self.may_leave(&class) {
                     Leave::Now(bounds) => self.dispatch(&class, reason, bounds),
                     Leave::At(at) => return Some(at),
-                    Leave::Refused => self.refuse_queued(&class),
+                    Leave::Refused { until } => self.refuse_queued(&class, until),
                 },
             }
         }
@@ -73,9 +74,10 @@ impl<S: Stage> StageCore<S> {
 
     /// Sheds all that waits of a class: the downstream fails, and whoever waits for it can as well
     /// be told now.
-    fn refuse_queued(&self, class: &ClassView) {
+    fn refuse_queued(&self, class: &ClassView, until: Time) {
         let bounds = Bounds { items: usize::MAX, weight: u64::MAX };
-        let Taken { sealed, unsent } = self.take_items(class, bounds, |_, _| Some(Unsent::Refused));
+        let Taken { sealed, unsent } =
+            self.take_items(class, bounds, |_, _| Some(Unsent::Refused { until }));
         debug_assert!(sealed.is_empty(), "{} items were kept", sealed.entries.len());
         self.settle_unsent(unsent);
         contain(|| drop(sealed));
@@ -162,6 +164,7 @@ impl<S: Stage> StageCore<S> {
                 break;
             }
         }
+        queue.charge(class.lane, sealed.entries.len());
         if queue.is_empty() {
             self.controls.borrow_mut().emptied(now);
         }
@@ -177,7 +180,10 @@ impl<S: Stage> StageCore<S> {
                 let error = match why {
                     Unsent::Expired => CallError::Expired(Outcome::NotSent),
                     Unsent::Dropped => self.shed(ShedReason::Conditioner),
-                    Unsent::Refused => self.shed(ShedReason::CircuitOpen),
+                    Unsent::Refused { until } => {
+                        let retry_after = until.since(self.core.now());
+                        CallError::Shed(Shed { reason: ShedReason::CircuitOpen, retry_after })
+                    }
                 };
                 self.settle(slot, Err(error));
             }
@@ -188,7 +194,7 @@ impl<S: Stage> StageCore<S> {
     /// Makes a flight of what was sealed.
     fn fly(self: &Rc<Self>, sealed: Sealed<S>, sending: Sending) -> Rc<Flight<S>> {
         let now = self.core.now();
-        let Sealed { class, entries, deadline, places, keys, .. } = sealed;
+        let Sealed { class, entries, deadline, priority, places, keys, .. } = sealed;
         if !keys.is_empty() {
             // Only a queued item needs its key at hand; its drop is user code.
             contain(|| drop(keys));
@@ -202,6 +208,7 @@ impl<S: Stage> StageCore<S> {
                 entries,
                 class,
                 deadline,
+                priority,
                 sent: now.into(),
                 sealed_at: self.core.half().now().into(),
                 unsettled,
@@ -254,8 +261,8 @@ enum Unsent {
     Expired,
     /// The conditioner gives it up.
     Dropped,
-    /// The downstream fails.
-    Refused,
+    /// The downstream fails, and is left alone until then.
+    Refused { until: Time },
 }
 
 /// What was taken from the queue.
@@ -271,6 +278,8 @@ struct Sealed<S: Stage> {
     /// The latest deadline among them.
     deadline: Time,
     weight: u64,
+    /// The highest among them.
+    priority: Priority,
     /// Where the index still names them.
     places: Vec<(u64, Place, usize)>,
     keys: Vec<S::Key>,
@@ -283,6 +292,7 @@ impl<S: Stage> Sealed<S> {
             entries: Vec::with_capacity(n_items),
             deadline: Time::ZERO,
             weight: 0,
+            priority: Priority::LOWEST,
             places: Vec::new(),
             keys: Vec::new(),
         }
@@ -295,6 +305,7 @@ impl<S: Stage> Sealed<S> {
     fn add(&mut self, place: Place, queued: Queued<S>) {
         self.deadline = self.deadline.max(queued.deadline);
         self.weight = self.weight.saturating_add(queued.weight);
+        self.priority = self.priority.max(queued.priority);
         if let Some(hash) = queued.hash {
             self.places.push((hash, place, self.entries.len()));
         }

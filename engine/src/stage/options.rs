@@ -77,6 +77,11 @@ pub struct StageOptions {
     /// Calls taken in per second, per shard, of which a tenth may come at once; a further one is
     /// shed. Default: no bound.
     pub admitted_per_s: Option<u64>,
+    /// Under a standing delay the newest go first: once the queue has not been empty for 100 ms and its
+    /// oldest item has waited for this long. Right where a reply later than that is of no use; those
+    /// passed over wait until the delay ends, or their deadlines come. Default: never, but with
+    /// [`Preset::Codel`] after twice its target.
+    pub newest_first_after: Option<Duration>,
     /// What keeps replies in time under overload. Default: nothing does.
     pub conditioning: Option<Conditioning>,
     /// How a batch that fails as a whole is tried again, where the stage is `IDEMPOTENT`. Default:
@@ -111,6 +116,7 @@ impl Default for StageOptions {
             rate: None,
             in_flight_max: usize::MAX,
             admitted_per_s: None,
+            newest_first_after: None,
             conditioning: None,
             retry: None,
             breaker: None,
@@ -161,6 +167,14 @@ impl StageOptions {
                 "only the preset InFlight can tell other shards how much it takes; choose it, or placement Local",
             ),
             (
+                self.placement != Placement::Local && self.admitted_per_s.is_some(),
+                "admitted_per_s counts the calls of one shard's queue; choose placement Local for it",
+            ),
+            (
+                self.permits_rule.sample().is_some_and(|sample| sample.is_zero()),
+                "the rule for permits samples in no time; 20 ms is the default",
+            ),
+            (
                 retry.is_some() && !stage.idempotent,
                 "retry needs a stage that is declared IDEMPOTENT",
             ),
@@ -170,9 +184,9 @@ impl StageOptions {
             ),
             (
                 breaker.is_some_and(|breaker| {
-                    breaker.failures_percent == 0 || breaker.window.is_zero()
+                    !(1..=100).contains(&breaker.failures_percent) || breaker.window.is_zero()
                 }),
-                "a breaker needs failures_percent of at least 1 and a window",
+                "a breaker needs failures_percent from 1 to 100, and a window",
             ),
         ];
         wrong.into_iter().find(|(is_wrong, _)| *is_wrong).map(|(_, what)| what.to_owned())

@@ -11,7 +11,8 @@
 //! at once and in constant time. Classes are found by hash first; whether two of equal hash are
 //! equal is asked by the caller, outside of any borrow.
 //!
-//! Lanes, and the lines of a lane, get their turns by their weights ([`Shares`]), item by item.
+//! Lanes get their turns by their shares, batch by batch, and the lines of a lane by their weights,
+//! item by item ([`Shares`]).
 
 use std::rc::Rc;
 
@@ -41,7 +42,7 @@ pub(super) struct Queued<S: Stage> {
     pub(super) hash: Option<u64>,
     /// Its key, likewise; taken out while user code compares it.
     pub(super) key: Option<S::Key>,
-    priority: Priority,
+    pub(super) priority: Priority,
     class: u32,
     prev: Option<ItemKey>,
     next: Option<ItemKey>,
@@ -248,14 +249,18 @@ impl<S: Stage> Queue<S> {
         Some((queued, Last::OfItsLane(lane)))
     }
 
-    /// Takes out an item whose turn has come: its line and its lane have had theirs.
+    /// Takes out an item whose turn has come: its line has had its turn.
     pub(super) fn serve(&mut self, key: ItemKey) -> Option<Removed<S>> {
         let (class, priority) = self.items.get(key).map(|item| (item.class, item.priority))?;
         let row = &mut self.lanes[class as usize];
-        self.turns.charge(class as usize, row.share, 1);
         let (_, line) = row.line(priority);
         row.turns.charge(line, self.weights[priority.idx()], 1);
         self.remove(key)
+    }
+
+    /// A lane has had its turn, for so many items.
+    pub(super) fn charge(&mut self, lane: u32, n_items: usize) {
+        self.turns.charge(lane as usize, self.lanes[lane as usize].share, n_items);
     }
 
     /// Closes the lane of a class that has no items left, and gives the class to be dropped

@@ -21,12 +21,16 @@ use super::admit::{Admission, Admitted, Room};
 use super::slots::{Reply, Slot, SlotKey, StageCore, Standing, Waiter};
 use super::{Placement, Stage};
 use crate::error::{CallError, Outcome, Shed, ShedReason};
+use crate::runtime::core::Core;
 use crate::runtime::guard::contain;
-use crate::runtime::half::Half;
 use crate::runtime::lane::Envelope;
 use crate::runtime::priority::Priority;
 use crate::runtime::shared::buffers::{Buffer, Buffers};
 use crate::runtime::{ShardId, Time};
+
+/// How long the level that an owner has told says anything of it once nothing is there: the time in
+/// which a delay counts as standing.
+const LEVEL_KEPT: Duration = Duration::from_millis(100);
 
 /// One call on its way to its owner.
 pub(crate) struct RemoteCall<S: Stage> {
@@ -103,6 +107,8 @@ struct Lane<S: Stage> {
     /// How many items of this shard the owner would have with it, as it last said; none or fewer
     /// than are there: further ones are shed before they leave.
     level: usize,
+    /// When it said so.
+    level_at: Time,
     /// Items that are with the owner.
     away: usize,
     /// The other way round: items of the other shard that are here, and how many it was told it may
@@ -119,6 +125,7 @@ impl<S: Stage> Default for Lane<S> {
             replies: Vec::new(),
             cancels: Vec::new(),
             level: usize::MAX,
+            level_at: Time::ZERO,
             away: 0,
             guests: 0,
             told: usize::MAX,
@@ -151,15 +158,17 @@ impl<S: Stage> Crossing<S> {
     }
 
     /// Whether calls for `owner` are refused before they leave.
-    pub(super) fn refusal<E>(&self, owner: ShardId, half: &Half) -> Option<CallError<E>> {
-        if !half.is_alive(owner) {
+    pub(super) fn refusal<E>(&self, owner: ShardId, core: &Core) -> Option<CallError<E>> {
+        if !core.half().is_alive(owner) {
             return Some(CallError::PeerGone(Outcome::NotSent));
         }
         let lanes = self.lanes.borrow();
         let lane = &lanes[owner.index()];
         let held = lane.away + lane.calls.len() - lane.stale;
-        // With nothing away no reply could lift the level: one call goes to ask.
-        let shed = held > 0 && held >= lane.level;
+        // With nothing away no reply could lift the level: one call goes to ask, and after a pause the
+        // level is forgotten.
+        let is_old = lane.away == 0 && core.now().since(lane.level_at) > LEVEL_KEPT;
+        let shed = held > 0 && held >= lane.level && !is_old;
         let reason = ShedReason::Owner { outstanding: held };
         shed.then_some(CallError::Shed(Shed { reason, retry_after: Duration::ZERO }))
     }
@@ -314,9 +323,7 @@ impl<S: Stage> StageCore<S> {
         if self.queue.borrow().len() >= self.options.queue_max {
             return 0;
         }
-        let in_flight_max = self.controls.borrow().in_flight_max();
-        let Some(in_flight_max) = in_flight_max else { return usize::MAX };
-        let share = in_flight_max / self.core.n_shards() as f64;
+        let share = self.controls.borrow().in_flight_max() / self.core.n_shards() as f64;
         // A cast saturates; nobody is told less than one.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         let share = share.ceil() as usize;
@@ -342,6 +349,10 @@ impl<S: Stage> StageCore<S> {
             let mut slot = None;
             let let_in = self.take_in(priority);
             let sound = contain(|| {
+                let mut item = item;
+                if let_in.level > 0 {
+                    S::degrade(&mut item, let_in.level);
+                }
                 // Its origin has a credit for it: there is room whatever the queue holds.
                 let admission = Admission { item, waiter, deadline, joins, priority };
                 slot = self.enqueue(admission, Room::Left).ok();
@@ -381,7 +392,7 @@ impl<S: Stage> StageCore<S> {
             let mut lanes = self.crossing.lanes.borrow_mut();
             let lane = &mut lanes[owner.index()];
             lane.away = lane.away.saturating_sub(replies.len());
-            lane.level = level;
+            (lane.level, lane.level_at) = (level, self.core.now());
         }
         for RemoteReply { token, reply } in replies.drain(..) {
             self.settle(SlotKey::from(KeyData::from_ffi(token)), reply);
@@ -396,6 +407,10 @@ impl<S: Stage> StageCore<S> {
             if let Some(slot) = slot
                 && self.withdraw(slot) == Outcome::NotSent
             {
+                // Nobody waits for it: that says nothing of how long an answer takes.
+                if let Some(slot) = self.slots.borrow_mut().get_mut(slot) {
+                    self.forget_conditioned(slot);
+                }
                 self.settle(slot, Err(CallError::Expired(Outcome::NotSent)));
             }
         }
@@ -430,9 +445,9 @@ impl<S: Stage> StageCore<S> {
 
     fn release_guest(&self, peer: ShardId, key: SlotKey) {
         self.withdraw(key);
-        let Some(slot) = self.slots.borrow_mut().remove(key) else { return };
+        let Some(mut slot) = self.slots.borrow_mut().remove(key) else { return };
         self.metrics.orphaned.add(1);
-        self.forget_conditioned(&slot);
+        self.forget_conditioned(&mut slot);
         if let Slot { waiter: Waiter::Remote { token, .. }, timer, .. } = &slot {
             self.crossing.guests.borrow_mut().remove(&(peer, *token));
             if let Some(timer) = timer {

@@ -76,6 +76,13 @@ pub(super) struct Slot<S: Stage> {
     pub(super) reply: Option<Reply<S>>,
 }
 
+impl<S: Stage> Slot<S> {
+    /// Whether the conditioner awaits what becomes of it.
+    pub(super) const fn is_conditioned(&self) -> bool {
+        self.conditioned
+    }
+}
+
 /// One stage on one shard.
 pub(crate) struct StageCore<S: Stage> {
     pub(super) core: Rc<Core>,
@@ -227,9 +234,9 @@ impl<S: Stage> StageCore<S> {
         if std::mem::take(&mut slot.conditioned) {
             self.tell_conditioner(slot.admitted, slot.priority, &reply);
         }
-        self.metrics.count_reply(&reply);
         let waker = match &mut slot.waiter {
             Waiter::Local(waker) => {
+                self.metrics.count_reply(&reply);
                 slot.reply = Some(reply);
                 self.metrics.settled.add(1);
                 waker.take()
@@ -252,22 +259,21 @@ impl<S: Stage> StageCore<S> {
         }
     }
 
-    /// Tells the conditioner what became of a call that was let in. One that was refused after all
-    /// says nothing of how long an answer takes.
+    /// Tells the conditioner what became of a call that was let in. One that was refused after all, or
+    /// has failed with its batch, says nothing of how long an answer takes.
     fn tell_conditioner(&self, admitted: Time, priority: Priority, reply: &Reply<S>) {
         let now = self.core.now();
         let mut controls = self.controls.borrow_mut();
         match reply {
-            Err(CallError::Shed(_) | CallError::Closed(_) | CallError::PeerGone(_)) => {
-                controls.withdrawn(priority);
-            }
-            _ => controls.answered(now, priority, admitted),
+            Ok(_) | Err(CallError::Item(_)) => controls.answered(now, priority, admitted),
+            Err(CallError::Expired(_)) => controls.expired(now, priority, admitted),
+            Err(_) => controls.withdrawn(priority),
         }
     }
 
     /// Nobody awaits this slot any more, which has no reply.
-    pub(super) fn forget_conditioned(&self, slot: &Slot<S>) {
-        if slot.conditioned {
+    pub(super) fn forget_conditioned(&self, slot: &mut Slot<S>) {
+        if std::mem::take(&mut slot.conditioned) {
             self.controls.borrow_mut().withdrawn(slot.priority);
         }
     }
@@ -294,13 +300,13 @@ impl<S: Stage> StageCore<S> {
         if !filled {
             self.withdraw(key);
         }
-        let Some(slot) = self.slots.borrow_mut().remove(key) else { return };
+        let Some(mut slot) = self.slots.borrow_mut().remove(key) else { return };
         if let Some(timer) = slot.timer {
             self.core.disarm(timer);
         }
         if slot.reply.is_none() {
             self.metrics.cancelled.add(1);
-            self.forget_conditioned(&slot);
+            self.forget_conditioned(&mut slot);
             if let Standing::Away(owner) = slot.standing {
                 self.crossing.cancel(owner, key.data().as_ffi());
             }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use slotmap::{SlotMap, new_key_type};
 
 use super::records::Tasks;
+use crate::runtime::guard::contain;
 
 new_key_type! { pub(super) struct ListenerKey; }
 
@@ -86,7 +87,8 @@ impl Tasks {
     pub(super) fn tell_draining(&self) {
         let listeners = self.listeners.take();
         for (_, waker) in listeners {
-            waker.wake();
+            // Whoever it belongs to, the others are told.
+            contain(|| waker.wake());
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay::{
-    BreakerOptions, Priority, RequestOptions, Retry, ShedReason, StageOptions, now, spawn,
+    BreakerOptions, Priority, RequestOptions, Retry, ShedReason, StageOptions, Time, now, spawn,
 };
 
 use crate::downstream::{Behaviour, Call, End, MS, call, load, seen, simulate};
@@ -124,11 +124,32 @@ fn a_pause_before_a_retry_ends_with_the_stop() {
     let reply = sim.handle().submit(0, RequestOptions::default(), work).unwrap();
     sim.run_until(10_000, |sim| sim.snapshot(0).stages[0].batches == 1);
     sim.enter_phase(forebay::Phase::Draining);
-    sim.run_until(10_000, |_| false);
     sim.enter_phase(forebay::Phase::Cancelled);
-    while sim.step() {
-        assert_eq!(sim.violation(), None);
-    }
-    assert_eq!(sim.unsettled(), None);
+    while sim.step() {}
+    assert_eq!((sim.violation(), sim.unsettled()), (None, None));
+    assert!(sim.now() < Time::ZERO.after(Duration::from_secs(5)), "{:?}: it slept on", sim.now());
     drop(reply);
+}
+
+#[test]
+fn what_nobody_awaits_any_more_is_not_sent_again() {
+    let (mut sim, stage) = simulate(25, 1, behaviour(|_, n_before| n_before == 0), |options| {
+        options.retry = Some(Retry { backoff: MS * 20, ..retry() });
+    });
+    let work = move || async move {
+        let short = RequestOptions::within(MS * 2);
+        let gone: Vec<_> = (0..5).map(|n| spawn(short, call(stage, n, LOWEST))).collect();
+        let stays = spawn(RequestOptions::default(), call(stage, 9, LOWEST));
+        for call in gone {
+            assert_eq!(call.await.unwrap().end, End::Expired);
+        }
+        stays.await.unwrap().end
+    };
+    let reply = sim.handle().submit(0, RequestOptions::default(), work).unwrap();
+    while sim.step() {}
+    assert_eq!((sim.violation(), sim.unsettled()), (None, None));
+    assert_eq!(reply.try_take().unwrap().unwrap(), End::Answered { level: 0 });
+    let seen = seen();
+    let second = &seen.borrow().batches[1].1;
+    assert_eq!(*second, [9], "{:?}", seen.borrow().batches);
 }

@@ -122,14 +122,7 @@ fn under_a_standing_delay_the_newest_go_first() {
         let (mut sim, stage) = simulate(7, 1, Behaviour::sound(MS), |options| {
             options.items_max = 1;
             options.window = Window::Idle;
-            // Nothing is dropped within this interval; the order changes after twice the target.
-            let forever = Duration::from_secs(600);
-            options.conditioning = Some(Conditioning {
-                preset: Preset::Codel,
-                target: if newest_first { MS * 20 } else { forever },
-                interval: forever,
-                ..Conditioning::default()
-            });
+            options.newest_first_after = newest_first.then_some(MS * 40);
         });
         let calls = load(&mut sim, stage, &[(LOWEST, 1_500)], TIME, Duration::from_secs(20));
         goodput(&calls, DEADLINE, SETTLED, TIME)

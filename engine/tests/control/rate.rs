@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use forebay::{Counts, Priority, RateLimit, RequestOptions, Time, spawn};
+use forebay::{Counts, Priority, RateLimit, RequestOptions, Retry, Time, spawn};
 
-use crate::downstream::{Behaviour, call, seen, simulate};
+use crate::downstream::{Behaviour, End, call, seen, simulate};
 
 const PER_S: u64 = 2_000;
 
@@ -55,4 +55,34 @@ fn the_rate_holds_over_any_second_whatever_the_downstream_counts() {
     check(Counts::Calls, |_| 1);
     check(Counts::Items, <[u64]>::len);
     check(Counts::Weight, <[u64]>::len);
+}
+
+#[test]
+fn what_is_tried_again_counts_against_the_rate() {
+    // Every batch fails at first: half of what the downstream sees are second tries.
+    let behaviour =
+        Behaviour { item: Duration::from_micros(1), fails: |_, n_before| n_before % 2 == 0 };
+    let (mut sim, stage) = simulate(12, 1, behaviour, |options| {
+        options.rate = Some(RateLimit::per_s(100));
+        options.items_max = 1;
+        let backoff = Duration::from_micros(100);
+        options.retry =
+            Some(Retry { attempts_max: 2, backoff, budget_percent: 100, min_per_s: 100 });
+    });
+    let work = move || async move {
+        let calls: Vec<_> = (0..150)
+            .map(|n| spawn(RequestOptions::default(), call(stage, n, Priority::LOWEST)))
+            .collect();
+        for call in calls {
+            assert_eq!(call.await.unwrap().end, End::Answered { level: 0 });
+        }
+    };
+    drop(sim.handle().submit(0, RequestOptions::default(), work).unwrap());
+    while sim.step() {}
+    assert_eq!((sim.violation(), sim.unsettled()), (None, None));
+    let seen = seen();
+    let batches = &seen.borrow().batches;
+    assert_eq!(batches.len(), 300);
+    let took = batches.last().unwrap().0.since(batches[0].0);
+    assert!(took > Duration::from_millis(2_900), "300 calls at 100/s took {took:?}");
 }

@@ -144,7 +144,11 @@ fn declare(campaign: &Campaign) -> (Builder, Stages) {
     if campaign.controlled {
         // Only this preset can tell other shards how much it takes.
         gathering = controlled(gathering, Preset::InFlight, campaign.seed);
+        // What counts the calls of one shard's queue is no bound on those of others.
+        gathering.admitted_per_s = None;
         here = controlled(here, preset(campaign.seed), campaign.seed);
+        // What is tried again may be joined meanwhile.
+        (gathering.dedup, here.dedup) = (Dedup::InFlight, Dedup::InFlight);
     }
     let gathered = builder.shared_stage("gathered", gathering, |_| async { Ok(Unruly) });
     let local = builder.stage("local", here, |_| async { Ok(Unruly) });

@@ -117,7 +117,7 @@ impl Stage for Unruly {
     type Class = u8;
     type Value = u64;
     type Error = Refused;
-    const KIND: Kind = Kind::Read;
+    const KIND: Kind = Kind::TouchedRead;
     const IDEMPOTENT: bool = true;
     const DEGRADE_LEVELS: u8 = 2;
 

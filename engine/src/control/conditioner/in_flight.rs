@@ -126,19 +126,27 @@ impl InFlight {
         let starves = self.classes[class].in_flight == 0;
         let has_place = used <= bound;
         if !has_place && !starves {
-            return Verdict::Reject { retry_after: seconds(self.sojourn_s) };
+            let retry_after = seconds(self.sojourn_s);
+            let is_kept = used <= self.limit;
+            return if is_kept {
+                Verdict::Preempt { retry_after }
+            } else {
+                Verdict::Reject { retry_after }
+            };
         }
         self.classes[class].in_flight += 1;
         self.steps.verdict(used, bound)
     }
 
-    pub(super) fn took_in(&mut self, now: Time, class: usize) {
+    pub(super) fn took_in(&mut self, now: Time, class: usize) -> Verdict {
         self.asks(now, class);
         self.classes[class].in_flight += 1;
         let in_flight: usize = self.classes.iter().map(|class| class.in_flight).sum();
-        if in_flight as f64 >= self.share(now, class).floor() {
+        let (used, bound) = (in_flight as f64, self.share(now, class));
+        if used >= bound.floor() {
             self.pressed(now);
         }
+        self.steps.verdict(used, bound)
     }
 
     fn asks(&mut self, now: Time, class: usize) {
@@ -151,12 +159,21 @@ impl InFlight {
     }
 
     pub(super) fn answered(&mut self, now: Time, class: usize, admitted: Time) {
+        let is_late = now.since(admitted) > self.target;
+        self.ended(now, class, admitted, is_late);
+    }
+
+    /// One has expired: it is late, however short its deadline was.
+    pub(super) fn expired(&mut self, now: Time, class: usize, admitted: Time) {
+        self.ended(now, class, admitted, true);
+    }
+
+    fn ended(&mut self, now: Time, class: usize, admitted: Time, is_late: bool) {
         self.withdrawn(class);
         if self.pressed.is_none_or(|pressed| pressed < admitted) {
             return;
         }
         let sojourn = now.since(admitted);
-        let is_late = sojourn > self.target;
         self.sojourn_s += SMOOTHING * (sojourn.as_secs_f64() - self.sojourn_s);
         self.late += LATE_SMOOTHING * (f64::from(u8::from(is_late)) - self.late);
         match (&mut self.phase, is_late) {

@@ -134,10 +134,13 @@ impl Conditioner {
         }
     }
 
-    /// One is taken in that was let in elsewhere: an owner takes whatever has left its origin.
-    pub(crate) fn took_in(&mut self, now: Time, priority: u8) {
-        if let Rule::InFlight(rule) = &mut self.rule {
-            rule.took_in(now, class_of(priority));
+    /// One is taken in that was let in elsewhere: an owner takes whatever has left its origin. Tells
+    /// by how much it is degraded.
+    pub(crate) fn took_in(&mut self, now: Time, priority: u8) -> u8 {
+        let Rule::InFlight(rule) = &mut self.rule else { return 0 };
+        match rule.took_in(now, class_of(priority)) {
+            Verdict::Degrade(level) => level,
+            Verdict::Accept | Verdict::Reject { .. } | Verdict::Preempt { .. } => 0,
         }
     }
 
@@ -159,7 +162,17 @@ impl Conditioner {
         }
     }
 
-    /// One that was let in is gone without an answer: cancelled, shed, expired in the queue.
+    /// One that was let in at `admitted` has expired before it was answered.
+    pub(crate) fn expired(&mut self, now: Time, priority: u8, admitted: Time) {
+        match &mut self.rule {
+            Rule::InFlight(rule) => rule.expired(now, class_of(priority), admitted),
+            Rule::Rated(rule) => rule.expired(now, class_of(priority), now.since(admitted)),
+            Rule::Codel(_) => {}
+        }
+    }
+
+    /// One that was let in is gone, and says nothing of how long an answer takes: cancelled, shed,
+    /// failed.
     pub(crate) fn withdrawn(&mut self, priority: u8) {
         if let Rule::InFlight(rule) = &mut self.rule {
             rule.withdrawn(class_of(priority));

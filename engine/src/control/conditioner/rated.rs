@@ -21,6 +21,9 @@ use crate::runtime::Time;
 /// The weight of the old value in the smoothed percentile, as published.
 const SMOOTHING: f64 = 0.7;
 
+/// How many targets a call has taken at least that has expired.
+const EXPIRED_TARGETS: u32 = 2;
+
 #[derive(Debug)]
 pub(super) struct Rated {
     law: Law,
@@ -61,6 +64,11 @@ impl Rated {
         let step = (1.0 - class.spare.fullness()) * f64::from(levels);
         let level = count_up(step, 1, usize::from(levels));
         Verdict::Degrade(u8::try_from(level).unwrap_or(levels))
+    }
+
+    /// One has expired: it counts as late, however short its deadline was.
+    pub(super) fn expired(&mut self, now: Time, class: usize, sojourn: Duration) {
+        self.answered(now, class, sojourn.max(self.target.saturating_mul(EXPIRED_TARGETS)));
     }
 
     pub(super) fn answered(&mut self, now: Time, class: usize, sojourn: Duration) {

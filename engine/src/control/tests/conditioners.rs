@@ -59,7 +59,7 @@ fn steady(limit: u32, degrade_levels: u8) -> (Conditioner, Time) {
 fn ask(conditioner: &mut Conditioner, now: Time, priority: u8, in_flight: usize) -> Verdict {
     conditioner.took_in(now, priority);
     let verdict = conditioner.admit(now, priority, load(in_flight));
-    if !matches!(verdict, Verdict::Reject { .. }) {
+    if !matches!(verdict, Verdict::Reject { .. } | Verdict::Preempt { .. }) {
         conditioner.withdrawn(priority);
     }
     conditioner.withdrawn(priority);
@@ -164,7 +164,7 @@ fn a_bound_that_is_dealt_out_in_shares_moves_when_a_share_is_used_up() {
 #[test]
 fn a_lower_class_has_a_third_while_a_more_important_one_presses() {
     let (mut conditioner, now) = steady(100, 0);
-    let is_refused = |verdict| matches!(verdict, Verdict::Reject { .. });
+    let is_refused = |verdict| matches!(verdict, Verdict::Reject { .. } | Verdict::Preempt { .. });
     assert!(!is_refused(ask(&mut conditioner, now, 0, 60)));
     conditioner.took_in(now, 5);
     assert!(is_refused(ask(&mut conditioner, now, 0, 60)));
@@ -204,7 +204,7 @@ fn a_rate_preset_degrades_while_a_second_bucket_lasts_before_it_refuses() {
             .iter()
             .filter_map(|verdict| match verdict {
                 Verdict::Degrade(level) => Some(*level),
-                Verdict::Accept | Verdict::Reject { .. } => None,
+                _ => None,
             })
             .collect();
         assert_eq!(verdicts[..10], [Verdict::Accept; 10], "what the bucket holds");

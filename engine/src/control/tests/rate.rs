@@ -44,7 +44,7 @@ fn run(tokens: &Tokens, demand: Demand, from: Time, until: Time) -> Vec<(Time, u
         match shard.available(now, demand.want) {
             Granted::Now(n) => {
                 assert!((1..=demand.want).contains(&n));
-                shard.spend(n);
+                shard.spend(now, n);
                 spent.push((now, n));
             }
             // A shard's timer is late by a tick of its wheel.
@@ -140,7 +140,7 @@ fn an_item_that_weighs_more_than_a_lease_goes_and_is_paid_back_by_all() {
     let (mut one, mut other) = (Leased::new(tokens.clone()), Leased::new(tokens));
     let Granted::Now(granted) = one.available(at(1), 500) else { panic!("a full schedule") };
     assert!(granted <= lease(1_000), "{granted}");
-    one.spend(500);
+    one.spend(at(1), 500);
     let Granted::At(then) = other.available(at(1), 1) else { panic!("all shards wait") };
     assert!(then >= at(1).after(Duration::from_millis(490)), "{then:?}");
     assert_eq!(other.available(then.after(Duration::from_millis(1)), 1), Granted::Now(1));

@@ -118,7 +118,7 @@ impl Server {
             Gatekeeper::Nobody | Gatekeeper::Threshold(_) => Verdict::Accept,
             Gatekeeper::Conditioner(conditioner) => conditioner.admit(time(now), priority, load),
         };
-        if let Verdict::Reject { .. } = verdict {
+        if let Verdict::Reject { .. } | Verdict::Preempt { .. } = verdict {
             self.refuse(now, priority);
             return;
         }
