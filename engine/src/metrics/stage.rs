@@ -155,13 +155,6 @@ impl StageMetrics {
         self.shed_by[reason.idx()].add(1);
     }
 
-    /// Calls taken in here and not yet answered, other shards' included.
-    pub(crate) fn in_flight(&self) -> u64 {
-        let taken = self.admitted.get() + self.received.get();
-        let ended = [&self.settled, &self.cancelled, &self.replied, &self.orphaned];
-        taken - ended.map(Counter::get).iter().sum::<u64>()
-    }
-
     /// Books the time since the last change at the permits that were out.
     pub(crate) fn book_permits(&self, now: Time, out: usize) {
         let spent = nanos(now.since(self.permit_at.replace(now))) * out as u64;

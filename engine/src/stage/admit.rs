@@ -15,7 +15,6 @@ use super::index::Place;
 use super::queue::{ItemKey, NewItem, Queue};
 use super::slots::{SlotKey, StageCore, Standing, Waiter};
 use super::{Dedup, Stage};
-use crate::control::conditioner::Load;
 use crate::error::{CallError, Shed, ShedReason};
 use crate::runtime::guard::contain;
 use crate::runtime::priority::Priority;
@@ -81,12 +80,20 @@ impl<S: Stage> StageCore<S> {
         let level = match asked {
             None => 0,
             Some(_) => {
-                let in_flight = usize::try_from(self.metrics.in_flight()).unwrap_or(usize::MAX);
-                let load = Load { in_flight, queued: self.queue.borrow().len() };
-                self.controls.borrow_mut().let_in(self.core.now(), priority, load)?
+                let queued = self.queue.borrow().len();
+                self.controls.borrow_mut().let_in(self.core.now(), priority, queued)?
             }
         };
         Ok(LetIn { asked, priority, level })
+    }
+
+    /// Takes in a call that has been let in by the shard it comes from.
+    pub(super) fn take_in(&self, priority: Priority) -> LetIn<'_, S> {
+        let asked = self.guarded.then_some(self);
+        if asked.is_some() {
+            self.controls.borrow_mut().took_in(self.core.now(), priority);
+        }
+        LetIn { asked, priority, level: 0 }
     }
 
     /// Whether one more item may wait.

@@ -35,6 +35,8 @@ const LOST_AFTER_TARGETS: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Controls {
     breaker: Option<Breaker>,
+    /// Calls that were let in and neither answered nor withdrawn.
+    in_flight: usize,
     in_flight_max: usize,
     admitted: Option<AdmissionRate>,
     conditioner: Option<Conditioner>,
@@ -73,6 +75,7 @@ impl Controls {
         let burst = |per_s: u64| per_s as f64 * STANDING_AFTER.as_secs_f64();
         Self {
             breaker: options.breaker.as_ref().map(Breaker::new),
+            in_flight: 0,
             in_flight_max: options.in_flight_max,
             admitted: options
                 .admitted_per_s
@@ -93,9 +96,14 @@ impl Controls {
             || self.conditioner.is_some()
     }
 
-    /// Lets a call in, with the level at which it is degraded (0 for not at all), or refuses it.
+    /// Lets a call in that finds `queued` items waiting, with the level at which it is degraded (0 for not at all), or refuses it.
     /// What was let in must be told to [`Self::answered`] or [`Self::withdrawn`].
-    pub(super) fn let_in(&mut self, now: Time, priority: Priority, load: Load) -> Result<u8, Shed> {
+    pub(super) fn let_in(
+        &mut self,
+        now: Time,
+        priority: Priority,
+        queued: usize,
+    ) -> Result<u8, Shed> {
         let shed = |reason, retry_after| Err(Shed { reason, retry_after });
         if let Some(Gate::Shut { until }) =
             self.breaker.as_ref().map(|breaker| breaker.may_send(now))
@@ -104,41 +112,62 @@ impl Controls {
             let wait = if until == Time::NEVER { Duration::ZERO } else { until.since(now) };
             return shed(ShedReason::CircuitOpen, wait);
         }
-        if load.in_flight >= self.in_flight_max {
-            return shed(ShedReason::InFlight { in_flight: load.in_flight }, Duration::ZERO);
+        if self.in_flight >= self.in_flight_max {
+            let in_flight = self.in_flight;
+            return shed(ShedReason::InFlight { in_flight }, Duration::ZERO);
         }
         if let Some(Verdict::Reject { retry_after, .. }) =
             self.admitted.as_mut().map(|rate| rate.admit(now))
         {
             return shed(ShedReason::Rate, retry_after);
         }
-        let Some(conditioner) = &mut self.conditioner else { return Ok(0) };
-        match conditioner.admit(now, priority.level(), load) {
-            Verdict::Accept => Ok(0),
-            Verdict::Degrade(level) => Ok(level),
-            Verdict::Reject { retry_after } => shed(ShedReason::Conditioner, retry_after),
-        }
+        let load = Load { in_flight: self.in_flight, queued };
+        let asked = self.conditioner.as_mut().map(|rule| rule.admit(now, priority.level(), load));
+        let level = match asked {
+            None | Some(Verdict::Accept) => 0,
+            Some(Verdict::Degrade(level)) => level,
+            Some(Verdict::Reject { retry_after }) => {
+                return shed(ShedReason::Conditioner, retry_after);
+            }
+        };
+        self.in_flight += 1;
+        Ok(level)
     }
 
     /// A call of another shard was taken in: it has been let in over there.
     pub(super) fn took_in(&mut self, now: Time, priority: Priority) {
+        self.in_flight += 1;
         if let Some(conditioner) = &mut self.conditioner {
             conditioner.took_in(now, priority.level());
         }
     }
 
-    /// A call that was let in has its reply, `sojourn` after that.
-    pub(super) fn answered(&mut self, now: Time, priority: Priority, sojourn: Duration) {
+    /// Another shard has as many calls here as it was told it may.
+    pub(super) fn pressed(&mut self, now: Time) {
         if let Some(conditioner) = &mut self.conditioner {
-            conditioner.answered(now, priority.level(), sojourn);
+            conditioner.pressed(now);
+        }
+    }
+
+    /// A call that was let in at `admitted` has its reply.
+    pub(super) fn answered(&mut self, now: Time, priority: Priority, admitted: Time) {
+        self.end_one();
+        if let Some(conditioner) = &mut self.conditioner {
+            conditioner.answered(now, priority.level(), admitted);
         }
     }
 
     /// A call that was let in has left without one.
     pub(super) fn withdrawn(&mut self, priority: Priority) {
+        self.end_one();
         if let Some(conditioner) = &mut self.conditioner {
             conditioner.withdrawn(priority.level());
         }
+    }
+
+    fn end_one(&mut self) {
+        debug_assert!(self.in_flight > 0, "what was let in ends once");
+        self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     /// How many calls may be in flight as the conditioner has it; `None` where nothing bounds them.

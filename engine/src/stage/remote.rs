@@ -105,6 +105,10 @@ struct Lane<S: Stage> {
     level: usize,
     /// Items that are with the owner.
     away: usize,
+    /// The other way round: items of the other shard that are here, and how many it was told it may
+    /// have here.
+    guests: usize,
+    told: usize,
 }
 
 impl<S: Stage> Default for Lane<S> {
@@ -116,6 +120,8 @@ impl<S: Stage> Default for Lane<S> {
             cancels: Vec::new(),
             level: usize::MAX,
             away: 0,
+            guests: 0,
+            told: usize::MAX,
         }
     }
 }
@@ -158,9 +164,16 @@ impl<S: Stage> Crossing<S> {
         shed.then_some(CallError::Shed(Shed { reason, retry_after: Duration::ZERO }))
     }
 
+    fn take_guest(&self, origin: ShardId, token: u64, slot: SlotKey) {
+        self.guests.borrow_mut().insert((origin, token), slot);
+        self.lanes.borrow_mut()[origin.index()].guests += 1;
+    }
+
     pub(super) fn reply(&self, origin: ShardId, token: u64, reply: Reply<S>) {
-        self.guests.borrow_mut().remove(&(origin, token));
-        self.lanes.borrow_mut()[origin.index()].replies.push(RemoteReply { token, reply });
+        let left = self.guests.borrow_mut().remove(&(origin, token));
+        let lane = &mut self.lanes.borrow_mut()[origin.index()];
+        lane.guests -= usize::from(left.is_some());
+        lane.replies.push(RemoteReply { token, reply });
     }
 
     pub(super) fn cancel(&self, owner: ShardId, token: u64) {
@@ -290,6 +303,7 @@ impl<S: Stage> StageCore<S> {
         let mut buffer = ship.pools().replies.take();
         std::mem::swap(replies, buffer.contents());
         let level = self.level();
+        lanes[origin.index()].told = level;
         let replies = (ship.replies)(buffer);
         Some(Envelope::Replies { rank: self.rank, n_items, replies, level })
     }
@@ -326,19 +340,24 @@ impl<S: Stage> StageCore<S> {
             }
             let waiter = Waiter::Remote { origin, token };
             let mut slot = None;
+            let let_in = self.take_in(priority);
             let sound = contain(|| {
                 // Its origin has a credit for it: there is room whatever the queue holds.
                 let admission = Admission { item, waiter, deadline, joins, priority };
-                self.controls.borrow_mut().took_in(self.core.now(), priority);
                 slot = self.enqueue(admission, Room::Left).ok();
             });
             match slot {
                 Some(slot) if sound => {
-                    self.crossing.guests.borrow_mut().insert((origin, token), slot);
+                    let_in.keep();
+                    self.crossing.take_guest(origin, token, slot);
                 }
                 // The item's own code (its key, its class) panicked.
                 _ => self.refuse_guest(origin, token, CallError::Panicked),
             }
+        }
+        let lanes = self.crossing.lanes.borrow();
+        if lanes[origin.index()].guests >= lanes[origin.index()].told {
+            self.controls.borrow_mut().pressed(self.core.now());
         }
     }
 
@@ -413,6 +432,7 @@ impl<S: Stage> StageCore<S> {
         self.withdraw(key);
         let Some(slot) = self.slots.borrow_mut().remove(key) else { return };
         self.metrics.orphaned.add(1);
+        self.forget_conditioned(&slot);
         if let Slot { waiter: Waiter::Remote { token, .. }, timer, .. } = &slot {
             self.crossing.guests.borrow_mut().remove(&(peer, *token));
             if let Some(timer) = timer {

@@ -261,7 +261,14 @@ impl<S: Stage> StageCore<S> {
             Err(CallError::Shed(_) | CallError::Closed(_) | CallError::PeerGone(_)) => {
                 controls.withdrawn(priority);
             }
-            _ => controls.answered(now, priority, now.since(admitted)),
+            _ => controls.answered(now, priority, admitted),
+        }
+    }
+
+    /// Nobody awaits this slot any more, which has no reply.
+    pub(super) fn forget_conditioned(&self, slot: &Slot<S>) {
+        if slot.conditioned {
+            self.controls.borrow_mut().withdrawn(slot.priority);
         }
     }
 
@@ -293,9 +300,7 @@ impl<S: Stage> StageCore<S> {
         }
         if slot.reply.is_none() {
             self.metrics.cancelled.add(1);
-            if slot.conditioned {
-                self.controls.borrow_mut().withdrawn(slot.priority);
-            }
+            self.forget_conditioned(&slot);
             if let Standing::Away(owner) = slot.standing {
                 self.crossing.cancel(owner, key.data().as_ffi());
             }

@@ -109,3 +109,100 @@ fn one_by_one() -> StageOptions {
     options.items_max = 1;
     options
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use forebay::sim::{SimOptions, Simulation};
+    use forebay::{File, Placement, Reply, RequestOptions};
+
+    use super::*;
+
+    const SEED: u64 = 7;
+    const ROOT: &str = "/set";
+    const SHARDS: usize = 2;
+    const REQUESTS: u64 = 120;
+    const WITHIN: Duration = Duration::from_millis(20);
+
+    type Answered = Reply<Result<Page, Refusal>>;
+
+    fn config() -> Config {
+        let text = r#"{"files": {"directories": 1}, "clients": {"connections": 1},
+            "classes": [{"name": "all", "page": "file", "share_percent": 100}]}"#;
+        serde_json::from_str(text).unwrap()
+    }
+
+    /// The small files of the set.
+    fn ids() -> impl Iterator<Item = FileId> {
+        super::super::files::all(1).filter(|id| id.n_bytes() < 1_024)
+    }
+
+    async fn write_files() {
+        for id in ids() {
+            let file = File::create(id.path_in(Path::new(ROOT))).await.unwrap();
+            file.write_at(0, &id.content(SEED).bytes(id.n_bytes())).await.unwrap();
+            file.close().await.unwrap();
+        }
+    }
+
+    /// Runs until nothing more happens by itself; the books balance after each step.
+    fn settle(sim: &mut Simulation) {
+        while sim.step() {
+            for shard_idx in 0..SHARDS {
+                for ledger in sim.snapshot(shard_idx).ledgers {
+                    assert_eq!(ledger.imbalance(), None, "{ledger:?}");
+                }
+            }
+        }
+    }
+
+    fn ask(sim: &Simulation, graph: Graph, number: u64) -> (Asked, Answered) {
+        let n = usize::try_from(number).unwrap();
+        let asked = match ids().nth(n % 12) {
+            Some(id) => Asked::File(id),
+            None => Asked::Dynamic(PageId(number)),
+        };
+        let answer = move || graph.answer(asked);
+        let options = RequestOptions::within(WITHIN);
+        (asked, sim.handle().submit(n % SHARDS, options, answer).unwrap())
+    }
+
+    fn check(asked: Asked, answer: &Result<Page, Refusal>) {
+        match (asked, answer) {
+            (Asked::File(id), Ok(page)) => {
+                assert_eq!(page.body.len(), id.n_bytes());
+                assert!(id.content(SEED).is_at(0, &page.body), "{id}");
+            }
+            (Asked::Dynamic(id), Ok(page)) => assert!(id.content(SEED).is_at(0, &page.body)),
+            (
+                Asked::Dynamic(_),
+                Err(Refusal::Late | Refusal::Shed { reason: "queue_full", .. }),
+            ) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn in_any_order_of_events_each_request_is_answered_rightly_or_refused_for_its_reason() {
+        let (mut n_pages, mut n_refused) = (0, 0);
+        for seed in 0..20 {
+            let mut builder = Builder::new();
+            let graph = Graph::declare(&mut builder, &config(), Path::new(ROOT), SEED);
+            builder.options_mut("cache").unwrap().placement = Placement::Owner;
+            builder.options_mut("dynamic").unwrap().queue_max = 4;
+            let mut sim = builder.simulate(SimOptions::new(seed, SHARDS)).unwrap();
+            let wrote = sim.handle().submit(0, RequestOptions::default(), write_files).unwrap();
+            settle(&mut sim);
+            wrote.try_take().expect("it has ended").unwrap();
+            let asked: Vec<_> = (0..REQUESTS).map(|number| ask(&sim, graph, number)).collect();
+            settle(&mut sim);
+            for (asked, answered) in asked {
+                let answer = answered.try_take().expect("each has ended").unwrap();
+                check(asked, &answer);
+                if answer.is_ok() { n_pages += 1 } else { n_refused += 1 }
+            }
+        }
+        assert!(n_pages > 1_000 && n_refused > 100, "{n_pages} pages, {n_refused} refusals");
+    }
+}

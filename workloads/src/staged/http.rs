@@ -74,6 +74,7 @@ pub(super) async fn accept(listener: Listener, config: Config, graph: Graph) {
         hyper: hyper(&config.limits),
     });
     while let Ok(connection) = listener.accept().await {
+        // Refused when the engine stops or has all the requests that it may: the connection closes.
         spawn(RequestOptions::default(), serve(connection, Rc::clone(&site))).detach();
     }
 }

@@ -33,7 +33,7 @@ impl Codel {
             self.delay.emptied(now);
             self.last_wait = Duration::ZERO;
         }
-        self.steps.verdict(self.last_wait.div_duration_f64(self.target))
+        self.steps.verdict(self.last_wait.as_secs_f64(), self.target.as_secs_f64())
     }
 
     pub(super) fn on_dequeue(&mut self, now: Time, waited: Duration, queue_left: usize) -> Fate {

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use super::{CLASSES_MAX, Steps, Verdict};
 use crate::control::{Reading, seconds};
-use crate::runtime::{Time, nanos};
+use crate::runtime::Time;
 
 /// What a reply in time adds in the steady phase: a hundredth of the bound per round trip.
 const RISE: f64 = 0.01;
@@ -65,9 +65,14 @@ pub(super) struct InFlight {
     /// When somebody last took the last place or found none.
     pressed: Option<Time>,
     classes: [Class; CLASSES_MAX],
+    /// A bit for each class that may press: while there is none above a class, none is looked at.
+    may_press: u16,
+    /// Of calls that were in flight while the bound was reached, as is the next.
     sojourn_s: f64,
     late: f64,
 }
+
+const _: () = assert!(CLASSES_MAX <= u16::BITS as usize, "a bit for each class");
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
@@ -92,14 +97,15 @@ struct Class {
 }
 
 impl InFlight {
-    pub(super) fn new(target: Duration, steps: Steps) -> Self {
+    pub(super) fn new(target: Duration, first: usize, steps: Steps) -> Self {
         Self {
             target,
             steps,
-            limit: 1.0,
+            limit: first.max(1) as f64,
             phase: Phase::SlowStart,
             pressed: None,
             classes: [Class::default(); CLASSES_MAX],
+            may_press: 0,
             sojourn_s: target.as_secs_f64(),
             late: 0.0,
         }
@@ -110,24 +116,24 @@ impl InFlight {
     }
 
     pub(super) fn admit(&mut self, now: Time, class: usize, in_flight: usize) -> Verdict {
-        self.classes[class].asked = Some(now);
+        self.asks(now, class);
         let bound = self.share(now, class);
-        let used = in_flight as f64;
-        if used + 1.0 >= bound.floor() {
+        let used = in_flight as f64 + 1.0;
+        if used >= bound.floor() {
             self.pressed(now);
         }
         // At most one above the bound for each class that would starve.
         let starves = self.classes[class].in_flight == 0;
-        let has_place = used + 1.0 <= bound;
+        let has_place = used <= bound;
         if !has_place && !starves {
             return Verdict::Reject { retry_after: seconds(self.sojourn_s) };
         }
         self.classes[class].in_flight += 1;
-        self.steps.verdict((used + 1.0) / bound)
+        self.steps.verdict(used, bound)
     }
 
     pub(super) fn took_in(&mut self, now: Time, class: usize) {
-        self.classes[class].asked = Some(now);
+        self.asks(now, class);
         self.classes[class].in_flight += 1;
         let in_flight: usize = self.classes.iter().map(|class| class.in_flight).sum();
         if in_flight as f64 >= self.share(now, class).floor() {
@@ -135,19 +141,24 @@ impl InFlight {
         }
     }
 
+    fn asks(&mut self, now: Time, class: usize) {
+        self.classes[class].asked = Some(now);
+        self.may_press |= 1 << class;
+    }
+
     pub(super) fn pressed(&mut self, now: Time) {
         self.pressed = Some(now);
     }
 
-    pub(super) fn answered(&mut self, now: Time, class: usize, sojourn: Duration) {
+    pub(super) fn answered(&mut self, now: Time, class: usize, admitted: Time) {
         self.withdrawn(class);
-        let is_late = sojourn > self.target;
-        self.sojourn_s += SMOOTHING * (sojourn.as_secs_f64() - self.sojourn_s);
-        self.late += LATE_SMOOTHING * (f64::from(u8::from(is_late)) - self.late);
-        let admitted = Time::from_nanos(now.as_nanos().saturating_sub(nanos(sojourn)));
         if self.pressed.is_none_or(|pressed| pressed < admitted) {
             return;
         }
+        let sojourn = now.since(admitted);
+        let is_late = sojourn > self.target;
+        self.sojourn_s += SMOOTHING * (sojourn.as_secs_f64() - self.sojourn_s);
+        self.late += LATE_SMOOTHING * (f64::from(u8::from(is_late)) - self.late);
         match (&mut self.phase, is_late) {
             (Phase::SlowStart, false) => self.limit += 1.0,
             // SlowStart → Steady
@@ -194,10 +205,19 @@ impl InFlight {
     }
 
     /// What a class may use of the limit.
-    fn share(&self, now: Time, class: usize) -> f64 {
-        let above = &self.classes[class + 1..];
-        let n_above = above.iter().filter(|other| self.presses(now, other)).count();
-        let left = LEFT_BELOW.powi(i32::try_from(n_above).unwrap_or(i32::MAX));
+    fn share(&mut self, now: Time, class: usize) -> f64 {
+        if self.may_press >> (class + 1) == 0 {
+            return self.limit;
+        }
+        let mut n_above = 0;
+        for above in class + 1..CLASSES_MAX {
+            if self.presses(now, &self.classes[above]) {
+                n_above += 1;
+            } else {
+                self.may_press &= !(1 << above);
+            }
+        }
+        let left = LEFT_BELOW.powi(n_above);
         (self.limit * left).max(1.0)
     }
 

@@ -32,6 +32,10 @@ pub struct Conditioning {
     pub preset: Preset,
     /// The time from admission to reply that is still in time. Default 50 ms.
     pub target: Duration,
+    /// Calls in flight that [`Preset::InFlight`] begins with; its bound doubles in each round trip
+    /// until the first reply is late. Default 10, as TCP's initial window (RFC 6928): with 1 the first
+    /// calls of a stage would nearly all be refused.
+    pub in_flight_first: usize,
     /// From which part of the limit on replies are degraded, where the stage has levels for it.
     /// Default 0.7.
     pub degrade_from: f64,
@@ -45,6 +49,7 @@ impl Default for Conditioning {
         Self {
             preset: Preset::InFlight,
             target: Duration::from_millis(50),
+            in_flight_first: 10,
             degrade_from: 0.7,
             interval: Duration::from_millis(100),
         }
@@ -106,7 +111,11 @@ impl Conditioner {
         let steps = Steps { levels: degrade_levels, from: options.degrade_from };
         let rated = |law| Rule::Rated(Rated::new(law, options.target, degrade_levels));
         let rule = match options.preset {
-            Preset::InFlight => Rule::InFlight(Box::new(InFlight::new(options.target, steps))),
+            Preset::InFlight => Rule::InFlight(Box::new(InFlight::new(
+                options.target,
+                options.in_flight_first,
+                steps,
+            ))),
             Preset::Usits03 => rated(Law::Usits03),
             Preset::Direct => rated(Law::Direct),
             Preset::Pid => rated(Law::Pid),
@@ -135,18 +144,17 @@ impl Conditioner {
     /// An origin has as many here as it was told it may: the bound binds, though it is not reached
     /// by all together. Without this word a bound that is dealt out in shares would stand still while
     /// only some of the origins ask.
-    #[cfg_attr(not(test), allow(dead_code, reason = "owners do not count by origin yet"))]
     pub(crate) fn pressed(&mut self, now: Time) {
         if let Rule::InFlight(rule) = &mut self.rule {
             rule.pressed(now);
         }
     }
 
-    /// One that was let in has been answered, `sojourn` after that.
-    pub(crate) fn answered(&mut self, now: Time, priority: u8, sojourn: Duration) {
+    /// One that was let in at `admitted` has been answered.
+    pub(crate) fn answered(&mut self, now: Time, priority: u8, admitted: Time) {
         match &mut self.rule {
-            Rule::InFlight(rule) => rule.answered(now, class_of(priority), sojourn),
-            Rule::Rated(rule) => rule.answered(now, class_of(priority), sojourn),
+            Rule::InFlight(rule) => rule.answered(now, class_of(priority), admitted),
+            Rule::Rated(rule) => rule.answered(now, class_of(priority), now.since(admitted)),
             Rule::Codel(_) => {}
         }
     }
@@ -206,11 +214,12 @@ struct Steps {
 }
 
 impl Steps {
-    /// The answer to one who is let in while `used` of the limit, as a part of it, is used.
-    fn verdict(self, used: f64) -> Verdict {
-        if self.levels == 0 || used < self.from {
+    /// The answer to one who is let in and makes `n_used` of the `limit` used.
+    fn verdict(self, n_used: f64, limit: f64) -> Verdict {
+        if self.levels == 0 || n_used < self.from * limit {
             return Verdict::Accept;
         }
+        let used = n_used / limit;
         let step = (used - self.from) / (1.0 - self.from) * f64::from(self.levels);
         let level = count_up(step, 1, usize::from(self.levels));
         Verdict::Degrade(u8::try_from(level).unwrap_or(self.levels))

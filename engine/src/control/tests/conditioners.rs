@@ -13,7 +13,8 @@ const IN_TIME: Duration = Duration::from_millis(10);
 const LATE: Duration = Duration::from_millis(51);
 
 fn conditioner(preset: Preset, degrade_levels: u8) -> Conditioner {
-    let options = Conditioning { preset, target: MS * 50, ..Conditioning::default() };
+    let target = MS * 50;
+    let options = Conditioning { preset, target, in_flight_first: 1, ..Conditioning::default() };
     Conditioner::new(&options, degrade_levels)
 }
 
@@ -33,7 +34,7 @@ fn answer(conditioner: &mut Conditioner, now: Time, sojourn: Duration) -> Time {
     let verdict = conditioner.admit(now, 0, load(last_place(limit)));
     assert!(!matches!(verdict, Verdict::Reject { .. }));
     let then = now.after(sojourn);
-    conditioner.answered(then, 0, sojourn);
+    conditioner.answered(then, 0, earlier(then, sojourn));
     then
 }
 
@@ -63,6 +64,11 @@ fn ask(conditioner: &mut Conditioner, now: Time, priority: u8, in_flight: usize)
     }
     conditioner.withdrawn(priority);
     verdict
+}
+
+/// When one was admitted that has taken `sojourn` at `now`.
+fn earlier(now: Time, sojourn: Duration) -> Time {
+    Time::from_nanos(now.as_nanos() - crate::runtime::nanos(sojourn))
 }
 
 #[test]
@@ -106,7 +112,7 @@ fn a_round_trip_of_late_replies_cuts_a_fifth_and_the_rest_is_owed() {
     // All were admitted before the first of them is answered.
     now = now.after(MS);
     (0..100).for_each(|_| assert_eq!(conditioner.admit(now, 0, load(99)), Verdict::Accept));
-    (0..100).for_each(|_| conditioner.answered(now.after(LATE), 0, LATE));
+    (0..100).for_each(|_| conditioner.answered(now.after(LATE), 0, now));
     assert_eq!(conditioner.in_flight_max(), Some(80.0));
     now = now.after(LATE);
     for _ in 0..2_000 {
@@ -136,7 +142,7 @@ fn a_bound_that_does_not_bind_is_frozen() {
             now = now.after(MS);
             assert_eq!(conditioner.admit(now, 0, load(10)), Verdict::Accept);
             now = now.after(sojourn);
-            conditioner.answered(now, 0, sojourn);
+            conditioner.answered(now, 0, earlier(now, sojourn));
         }
         assert_eq!(conditioner.in_flight_max(), Some(100.0), "{sojourn:?}");
     }
@@ -150,7 +156,7 @@ fn a_bound_that_is_dealt_out_in_shares_moves_when_a_share_is_used_up() {
         conditioner.took_in(now, 0);
         conditioner.pressed(now);
         now = now.after(IN_TIME);
-        conditioner.answered(now, 0, IN_TIME);
+        conditioner.answered(now, 0, earlier(now, IN_TIME));
     }
     assert!(conditioner.in_flight_max() > Some(100.9));
 }
@@ -223,7 +229,7 @@ fn a_rate_preset_raises_its_rate_when_calls_are_fast_and_cuts_it_when_they_are_l
             };
             for _ in 0..1_000 {
                 now = now.after(MS);
-                conditioner.answered(now, 0, sojourn);
+                conditioner.answered(now, 0, earlier(now, sojourn));
             }
             (before, reading(conditioner, "admit_per_s"))
         };

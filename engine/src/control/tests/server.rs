@@ -151,8 +151,9 @@ impl Server {
             && at <= until
         {
             let sojourn = Duration::from_secs_f64(at - call.admitted_s);
+            let admitted = time(call.admitted_s);
             if let Gatekeeper::Conditioner(conditioner) = &mut self.gatekeeper {
-                conditioner.answered(time(at), call.priority, sojourn);
+                conditioner.answered(time(at), call.priority, admitted);
             }
             self.replies.push(Record { at_s: at, priority: call.priority, sojourn });
             self.start(at);
