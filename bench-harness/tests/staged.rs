@@ -208,6 +208,18 @@ fn a_relative_rate_is_a_share_of_what_the_warm_up_has_shown() {
 }
 
 #[test]
+fn an_overload_that_the_clients_cannot_offer_is_dropped_counted_and_invalid() {
+    let staged = service(&[class("d", "dynamic", 100)], json!({"connections": 2}));
+    let arrival = json!({"relative": {"percent": 400}});
+    let until = json!({"duration_ms": 500});
+    let repetition = Cell { arrival, until, ..Cell::of(staged, 2) }.run();
+    assert!(repetition.ops.dropped > 0, "{:?}", repetition.ops);
+    assert_eq!(count(&repetition, "class.d.offered"), repetition.ops.offered);
+    let told = repetition.invalid_reasons.join("\n");
+    assert!(told.contains("overloaded generator: ") && told.contains("never made"), "{told}");
+}
+
+#[test]
 fn steps_are_driven_and_each_tells_how_it_went() {
     let arrival =
         json!({"steps": {"clients": [1, 6, 1], "step_ms": 1500, "think_time_ns": 5_000_000}});
