@@ -20,6 +20,8 @@ pub(super) fn set(options: &mut StageOptions, stage: &Stage) {
         options.in_flight_max = in_flight_max.map_or(options.in_flight_max, |most| most as usize);
         options.admitted_per_s = rate_per_s.or(options.admitted_per_s);
     }
+    let newest_first_after = stage.newest_first_us.map(Duration::from_micros);
+    options.newest_first_after = newest_first_after.or(options.newest_first_after);
     let short_form = stage.rate_per_s.map(RateLimit::per_s);
     options.rate = stage.rate.map(rate_limit).or(short_form).or(options.rate.take());
     if let Some(rule) = stage.scaling {

@@ -85,6 +85,9 @@ fn check_controllers(pointer: &str, stage: &Stage, faults: &mut Faults) {
         let rate_per_s = limits.rate_per_s.unwrap_or(1);
         faults.range(at("admission/rate_per_s"), rate_per_s, 1, RATE_PER_S_MAX);
     }
+    if let Some(us) = stage.newest_first_us {
+        faults.range(at("newest_first_us"), us, 1, PAUSE_MS_MAX * 1_000);
+    }
     if stage.rate.is_some() && stage.rate_per_s.is_some() {
         faults.add(at("rate_per_s"), "says the same as `rate`: use one of them".to_owned());
     }

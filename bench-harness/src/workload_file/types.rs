@@ -154,6 +154,9 @@ pub struct Stage {
     /// Fixed limits of what is admitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admission: Option<AdmissionLimits>,
+    /// Once the queue stands and its oldest item has waited for this long, the newest go first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newest_first_us: Option<u64>,
     /// Most that is sent downstream in a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
