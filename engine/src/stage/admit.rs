@@ -11,9 +11,10 @@ use std::rc::Rc;
 
 use slotmap::Key;
 
+use super::core::StageCore;
 use super::index::Place;
 use super::queue::{ItemKey, NewItem, Queue};
-use super::slots::{SlotKey, StageCore, Standing, Waiter};
+use super::slots::{SlotKey, Standing, Waiter};
 use super::{Dedup, Stage};
 use crate::error::{CallError, Shed, ShedReason};
 use crate::runtime::guard::contain;

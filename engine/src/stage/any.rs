@@ -8,8 +8,9 @@ use std::time::Duration;
 use slotmap::KeyData;
 
 use super::Stage;
-use super::batch::Cut;
-use super::slots::{SlotKey, StageCore, Waiter};
+use super::core::StageCore;
+use super::flight::Cut;
+use super::slots::{SlotKey, Waiter};
 use crate::control::Reading;
 use crate::error::{CallError, Outcome};
 use crate::metrics::{StageLedger, StageMetrics};

@@ -21,9 +21,10 @@ use std::time::Duration;
 use slotmap::{Key, KeyData};
 
 use super::Stage;
-use super::batch::{Batch, Cut, Flight, Part};
-use super::dispatch::FlightKey;
-use super::slots::StageCore;
+use super::batch::Batch;
+use super::core::StageCore;
+use super::flight::{Cut, Flight, FlightKey};
+use super::part::Part;
 use crate::control::rate::Granted;
 use crate::error::{CallError, Outcome};
 use crate::runtime::Time;

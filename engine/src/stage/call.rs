@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::Stage;
 use super::admit::Admission;
-use super::slots::{Reply, SlotKey, StageCore, Waiter};
+use super::core::StageCore;
+use super::slots::{Reply, SlotKey, Waiter};
 use crate::error::{CallError, Outcome};
 use crate::runtime::core::Context;
 use crate::runtime::guard::contain;

@@ -5,25 +5,21 @@
 
 use std::rc::Rc;
 
-use slotmap::new_key_type;
-
 use super::any::TurnView;
 use super::attempt::run;
-use super::batch::{Entry, Flight};
-use super::controls::{Bounds, Leave};
+use super::core::StageCore;
+use super::flight::Flight;
 use super::index::Place;
-use super::queue::{ClassView, Last, Queued};
-use super::slots::StageCore;
+use super::lanes::ClassView;
+use super::leaving::{Bounds, Leave};
+use super::queue::{Last, Queued};
+use super::sealed::{Sealed, Taken, Unsent, Waits};
 use super::window::{QueueView, SealReason, Verdict};
 use super::{Dedup, Stage};
 use crate::control::breaker::Sending;
 use crate::error::{CallError, Outcome, Shed, ShedReason};
-use crate::metrics::StageMetrics;
 use crate::runtime::Time;
 use crate::runtime::guard::contain;
-use crate::runtime::priority::Priority;
-
-new_key_type! { pub(super) struct FlightKey; }
 
 impl<S: Stage> StageCore<S> {
     /// Forms every batch whose window seals and that has a permit; tells when to ask again.
@@ -143,7 +139,7 @@ impl<S: Stage> StageCore<S> {
         let end = self.controls.borrow_mut().end(now, class.n_items, oldest_wait);
         let shared = queue.class(class.lane).expect("a lane with items has its class");
         let mut sealed = Sealed::new(shared, class.n_items.min(bounds.items));
-        let mut waits = Waits { now, since: now, n_items: 0 };
+        let mut waits = Waits::new(now);
         let mut unsent = Vec::new();
         while let Some((key, item_weight)) = queue.next(class.lane, end) {
             let heavier = sealed.weight.saturating_add(item_weight);
@@ -227,94 +223,5 @@ impl<S: Stage> StageCore<S> {
             }
         }
         Rc::clone(&flights[key])
-    }
-}
-
-/// Records waits in runs: items admitted at the same reading of the clock have waited alike.
-struct Waits {
-    now: Time,
-    since: Time,
-    n_items: u64,
-}
-
-impl Waits {
-    fn note(&mut self, admitted: Time, metrics: &StageMetrics) {
-        if admitted != self.since {
-            self.flush(metrics);
-            self.since = admitted;
-        }
-        self.n_items += 1;
-    }
-
-    fn flush(&mut self, metrics: &StageMetrics) {
-        let n_items = std::mem::take(&mut self.n_items);
-        if n_items > 0 {
-            metrics.wait_ns.record_n(self.now.since(self.since), n_items);
-        }
-    }
-}
-
-/// Why an item leaves the queue and is not sent.
-#[derive(Clone, Copy, Debug)]
-enum Unsent {
-    /// Nobody waits for it any more.
-    Expired,
-    /// The conditioner gives it up.
-    Dropped,
-    /// The downstream fails, and is left alone until then.
-    Refused { until: Time },
-}
-
-/// What was taken from the queue.
-struct Taken<S: Stage> {
-    sealed: Sealed<S>,
-    unsent: Vec<(Unsent, Place, Queued<S>)>,
-}
-
-/// What leaves in one batch.
-struct Sealed<S: Stage> {
-    class: Rc<S::Class>,
-    entries: Vec<Entry<S>>,
-    /// The latest deadline among them.
-    deadline: Time,
-    weight: u64,
-    /// The highest among them.
-    priority: Priority,
-    /// Where the index still names them.
-    places: Vec<(u64, Place, usize)>,
-    keys: Vec<S::Key>,
-}
-
-impl<S: Stage> Sealed<S> {
-    fn new(class: Rc<S::Class>, n_items: usize) -> Self {
-        Self {
-            class,
-            entries: Vec::with_capacity(n_items),
-            deadline: Time::ZERO,
-            weight: 0,
-            priority: Priority::LOWEST,
-            places: Vec::new(),
-            keys: Vec::new(),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    fn add(&mut self, place: Place, queued: Queued<S>) {
-        self.deadline = self.deadline.max(queued.deadline);
-        self.weight = self.weight.saturating_add(queued.weight);
-        self.priority = self.priority.max(queued.priority);
-        if let Some(hash) = queued.hash {
-            self.places.push((hash, place, self.entries.len()));
-        }
-        self.keys.extend(queued.key);
-        self.entries.push(Entry {
-            item: queued.item,
-            waiters: queued.waiters.into(),
-            hash: queued.hash,
-            settled: false.into(),
-        });
     }
 }

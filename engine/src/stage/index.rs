@@ -6,7 +6,7 @@
 
 use hashbrown::HashTable;
 
-use super::dispatch::FlightKey;
+use super::flight::FlightKey;
 use super::queue::ItemKey;
 
 /// Where the item for a key is.

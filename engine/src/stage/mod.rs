@@ -12,18 +12,26 @@
 //! state is borrowed.
 
 mod options;
-mod window;
-mod permits;
-mod waiters;
-mod queue;
-mod index;
+mod core;
 mod slots;
+mod deadlines;
+mod waiters;
 mod admit;
 mod call;
-mod batch;
+mod queue;
+mod lanes;
+mod index;
+mod window;
+mod permits;
 mod controls;
+mod leaving;
 mod dispatch;
+mod sealed;
+mod flight;
+mod part;
+mod batch;
 mod attempt;
+mod crossing;
 mod remote;
 mod any;
 
@@ -32,13 +40,13 @@ use std::hash::Hash;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
+pub(crate) use self::core::StageCore;
 pub(crate) use any::{AnyStage, TurnView};
 pub use batch::{Batch, BatchItem, ByKey};
 pub use call::Call;
+pub(crate) use crossing::Ship;
 pub(crate) use options::Nature;
 pub use options::{Dedup, Kind, Placement, StageOptions};
-pub(crate) use remote::Ship;
-pub(crate) use slots::StageCore;
 pub use window::{SealReason, Window};
 
 use crate::runtime::ShardId;

@@ -20,6 +20,7 @@ use hashbrown::HashTable;
 use slotmap::{SlotMap, new_key_type};
 
 use super::Stage;
+use super::lanes::{ClassLane, ClassView, End};
 use super::slots::SlotKey;
 use super::waiters::Waiters;
 use crate::control::share::Shares;
@@ -59,45 +60,6 @@ pub(super) struct NewItem<S: Stage> {
     pub(super) hash: Option<u64>,
     pub(super) key: Option<S::Key>,
     pub(super) priority: Priority,
-}
-
-/// The items of one class and priority.
-#[derive(Debug)]
-struct Line {
-    priority: Priority,
-    head: Option<ItemKey>,
-    tail: Option<ItemKey>,
-}
-
-struct ClassLane<S: Stage> {
-    class: Option<Rc<S::Class>>,
-    hash: u64,
-    /// In order of their first item; never emptied while the lane is open. At most one for each
-    /// priority.
-    lines: Vec<Line>,
-    n_items: usize,
-    weight: u64,
-    /// How often it gets its turn, relative to others.
-    share: u32,
-    /// The turns of its lines.
-    turns: Shares,
-}
-
-/// What a window wants to know of one class.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ClassView {
-    pub(super) lane: u32,
-    pub(super) n_items: usize,
-    pub(super) weight: u64,
-    pub(super) oldest_admitted: Time,
-    pub(super) oldest_pass: u64,
-}
-
-/// Which of a line's items is next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    Oldest,
-    Newest,
 }
 
 /// Whether an item that was taken out was the last of its class.
@@ -168,15 +130,7 @@ impl<S: Stage> Queue<S> {
     /// The lane of a class that nobody has asked for yet, which gets `share` turns where one of
     /// share 1 gets one.
     pub(super) fn open_lane(&mut self, class: Rc<S::Class>, hash: u64, share: u32) -> u32 {
-        let lane = ClassLane {
-            class: Some(class),
-            hash,
-            lines: Vec::new(),
-            n_items: 0,
-            weight: 0,
-            share,
-            turns: Shares::default(),
-        };
+        let lane = ClassLane::new(class, hash, share);
         let idx = if let Some(idx) = self.free.pop() {
             self.lanes[idx as usize] = lane;
             self.turns.forget(idx as usize);
@@ -331,17 +285,5 @@ impl<S: Stage> Queue<S> {
             let turns = &self.turns;
             self.active.sort_by(|a, b| turns.pass(*a as usize).total_cmp(&turns.pass(*b as usize)));
         }
-    }
-}
-
-impl<S: Stage> ClassLane<S> {
-    /// The line of a priority, and its place among the lines.
-    fn line(&mut self, priority: Priority) -> (&mut Line, usize) {
-        let idx = self.lines.iter().position(|line| line.priority == priority);
-        let idx = idx.unwrap_or_else(|| {
-            self.lines.push(Line { priority, head: None, tail: None });
-            self.lines.len() - 1
-        });
-        (&mut self.lines[idx], idx)
     }
 }

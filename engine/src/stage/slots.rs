@@ -1,4 +1,4 @@
-//! One stage on one shard: its state, and the life of a reply slot.
+//! The life of a reply slot: what becomes of one call.
 //!
 //! ```text
 //!   admit ─▶ Queued ──seal──▶ Sent ──settle──▶ Settled ─▶ taken by its caller: free
@@ -10,32 +10,19 @@
 //! Slots are named by generational keys, so that whoever comes late (a batch that settles, a reply
 //! from another shard, a timer) finds nothing instead of somebody else.
 
-use std::cell::{Cell, RefCell};
-use std::hash::BuildHasher;
-use std::rc::Rc;
 use std::task::Waker;
-use std::time::Duration;
 
-use slotmap::{Key, SlotMap, new_key_type};
+use slotmap::{Key, new_key_type};
 
-use super::batch::Flight;
-use super::controls::Controls;
-use super::dispatch::FlightKey;
-use super::index::{Index, Place};
-use super::permits::Permits;
-use super::queue::{ItemKey, Last, Queue};
-use super::remote::{Crossing, Ship};
+use super::Stage;
+use super::core::StageCore;
+use super::index::Place;
+use super::queue::{ItemKey, Last};
 use super::waiters::Waiters;
-use super::{Stage, StageOptions};
-use crate::control::rate::Leased;
 use crate::error::{CallError, Outcome};
-use crate::limits::{NEAR, SWEEP_EVERY};
-use crate::metrics::StageMetrics;
-use crate::runtime::core::{Core, Due};
 use crate::runtime::guard::contain;
 use crate::runtime::half::Plant;
 use crate::runtime::priority::Priority;
-use crate::runtime::shared::tokens::Tokens;
 use crate::runtime::wheel::TimerId;
 use crate::runtime::{ShardId, Time};
 
@@ -67,7 +54,7 @@ pub(super) enum Standing {
 pub(super) struct Slot<S: Stage> {
     pub(super) waiter: Waiter,
     pub(super) standing: Standing,
-    deadline: Time,
+    pub(super) deadline: Time,
     admitted: Time,
     priority: Priority,
     /// Whether the conditioner awaits what becomes of it.
@@ -83,76 +70,7 @@ impl<S: Stage> Slot<S> {
     }
 }
 
-/// One stage on one shard.
-pub(crate) struct StageCore<S: Stage> {
-    pub(super) core: Rc<Core>,
-    pub(super) name: &'static str,
-    pub(super) rank: u16,
-    /// Names of all stages, for the error that tells of a cycle.
-    pub(super) names: Rc<[&'static str]>,
-    pub(super) instance: Rc<S>,
-    pub(super) options: StageOptions,
-    pub(super) slots: RefCell<SlotMap<SlotKey, Slot<S>>>,
-    pub(super) queue: RefCell<Queue<S>>,
-    pub(super) index: RefCell<Index>,
-    pub(super) flights: RefCell<SlotMap<FlightKey, Rc<Flight<S>>>>,
-    pub(super) permits: RefCell<Permits>,
-    pub(super) controls: RefCell<Controls>,
-    /// Whether calls are asked about before they are let in.
-    pub(super) guarded: bool,
-    pub(super) crossing: Crossing<S>,
-    pub(super) metrics: StageMetrics,
-    pub(super) closed: Cell<bool>,
-    /// Calls of this turn whose deadlines come before the next sweep but one.
-    near: RefCell<Vec<SlotKey>>,
-    /// When to look next for deadlines that have come near; never while none is far.
-    sweep_at: Cell<Time>,
-    pub(super) hasher: foldhash::fast::FixedState,
-}
-
-impl<S: Stage> std::fmt::Debug for StageCore<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Stage({}, {} queued)", self.name, self.queue.borrow().len())
-    }
-}
-
 impl<S: Stage> StageCore<S> {
-    pub(crate) fn new(
-        core: Rc<Core>,
-        rank: u16,
-        names: Rc<[&'static str]>,
-        instance: S,
-        options: StageOptions,
-        ship: Option<Ship<S>>,
-        tokens: Option<Tokens>,
-    ) -> Rc<Self> {
-        let (n_shards, seed) = (core.n_shards(), core.hash_seed());
-        let counts = options.rate.as_ref().map(|rate| rate.counts);
-        let downstream = counts.zip(tokens.map(Leased::new));
-        let controls = Controls::new(&options, S::DEGRADE_LEVELS, downstream);
-        Rc::new(Self {
-            core,
-            name: names[usize::from(rank)],
-            rank,
-            names,
-            instance: Rc::new(instance),
-            permits: RefCell::new(Permits::new(&options.scaling())),
-            guarded: controls.guard_the_way_in(),
-            controls: RefCell::new(controls),
-            slots: RefCell::new(SlotMap::with_key()),
-            queue: RefCell::new(Queue::new(options.weights)),
-            options,
-            index: RefCell::default(),
-            flights: RefCell::new(SlotMap::with_key()),
-            crossing: Crossing::new(n_shards, ship),
-            metrics: StageMetrics::default(),
-            closed: Cell::new(false),
-            near: RefCell::default(),
-            sweep_at: Cell::new(Time::NEVER),
-            hasher: foldhash::fast::FixedState::with_seed(seed),
-        })
-    }
-
     pub(super) fn new_slot(
         &self,
         waiter: Waiter,
@@ -180,44 +98,8 @@ impl<S: Stage> StageCore<S> {
             reply: None,
         };
         let key = self.slots.borrow_mut().insert(slot);
-        if deadline <= now.after(NEAR) {
-            // Bounded by the calls of one turn.
-            self.near.borrow_mut().push(key);
-        } else if self.sweep_at.get() == Time::NEVER {
-            self.sweep_at.set(now.after(SWEEP_EVERY));
-        }
+        self.watch_deadline(key, deadline);
         key
-    }
-
-    /// Arms the deadlines that come before long of calls that still wait; tells when it wants to
-    /// look again.
-    pub(super) fn arm_waiting(&self) -> Time {
-        let mut slots = self.slots.borrow_mut();
-        let arm = |(key, slot): (SlotKey, &mut Slot<S>)| {
-            if slot.reply.is_none() && slot.timer.is_none() {
-                let due = Due::Call { rank: self.rank, slot: key.data().as_ffi() };
-                slot.timer = Some(self.core.arm(slot.deadline, due));
-            }
-        };
-        for key in self.near.borrow_mut().drain(..) {
-            if let Some(slot) = slots.get_mut(key) {
-                arm((key, slot));
-            }
-        }
-        let now = self.core.now();
-        if now >= self.sweep_at.get() {
-            let horizon = now.after(NEAR);
-            let mut left = false;
-            for (key, slot) in slots.iter_mut() {
-                if slot.deadline <= horizon {
-                    arm((key, slot));
-                } else {
-                    left |= slot.reply.is_none();
-                }
-            }
-            self.sweep_at.set(if left { now.after(SWEEP_EVERY) } else { Time::NEVER });
-        }
-        self.sweep_at.get()
     }
 
     /// Fills a slot, wakes or answers whoever awaits it. A slot that is gone or filled already
@@ -285,12 +167,6 @@ impl<S: Stage> StageCore<S> {
         waiters.first.iter().chain(&waiters.more).any(waits)
     }
 
-    /// The deadline of a call has come: it leaves the queue at its time and is never sent.
-    pub(super) fn expire(&self, key: SlotKey) {
-        let outcome = self.withdraw(key);
-        self.settle(key, Err(CallError::Expired(outcome)));
-    }
-
     /// The caller has gone: nobody awaits the slot any more.
     pub(super) fn cancel(&self, key: SlotKey) {
         let filled = match self.slots.borrow().get(key) {
@@ -345,32 +221,5 @@ impl<S: Stage> StageCore<S> {
             contain(|| drop((queued, class)));
         }
         Outcome::NotSent
-    }
-
-    /// Takes an item's entry out of the index.
-    pub(super) fn forget(&self, hash: Option<u64>, place: Place) {
-        if let Some(hash) = hash {
-            self.index.borrow_mut().remove(hash, place);
-        }
-    }
-
-    pub(super) fn hash(&self, key: &S::Key) -> u64 {
-        self.hasher.hash_one(key)
-    }
-
-    pub(super) fn hasher(&self) -> foldhash::fast::FixedState {
-        self.hasher.clone()
-    }
-
-    /// Items that wait here or to leave from here.
-    pub(super) fn depth(&self) -> usize {
-        self.queue.borrow().len() + self.crossing.outgoing()
-    }
-
-    /// The deadline of a call made now: its own, its scope's and the stage's, whichever is first.
-    pub(super) fn deadline(&self, scope: Time, within: Option<Duration>) -> Time {
-        let now = self.core.now();
-        let own = within.map_or(Time::NEVER, |within| now.after(within));
-        scope.min(own).min(now.after(self.options.call_max))
     }
 }
