@@ -81,7 +81,7 @@ impl<S: Stage> StageCore<S> {
         let level = match asked {
             None => 0,
             Some(_) => {
-                let queued = self.queue.borrow().len();
+                let queued = || self.queue.borrow().len();
                 self.controls.borrow_mut().let_in(self.core.now(), priority, queued)?
             }
         };

@@ -17,7 +17,7 @@ use crate::control::Reading;
 use crate::control::admission::{AdmissionRate, Verdict};
 use crate::control::batch::BatchSize;
 use crate::control::breaker::{Breaker, Gate};
-use crate::control::conditioner::{Conditioner, Load, Preset};
+use crate::control::conditioner::{Conditioner, Preset};
 use crate::control::order::StandingDelay;
 use crate::control::rate::{Counts, Leased};
 use crate::control::retry::{Retry, RetryBudget};
@@ -85,17 +85,19 @@ impl Controls {
             || self.conditioner.is_some()
     }
 
-    /// Lets a call in that finds `queued` items waiting, with the level at which it is degraded (0 for not at all), or refuses it.
+    /// Lets a call in that finds so many items `queued`, with the level at which it is degraded (0 for not at all), or refuses it.
     /// What was let in must be told to [`Self::answered`] or [`Self::withdrawn`].
     pub(super) fn let_in(
         &mut self,
         now: Time,
         priority: Priority,
-        queued: usize,
+        queued: impl Fn() -> usize,
     ) -> Result<u8, Shed> {
         let shed = |reason, retry_after| Err(Shed { reason, retry_after });
-        if queued == 0 {
-            self.emptied(now);
+        if let Some(order) = &mut self.order
+            && queued() == 0
+        {
+            order.emptied(now);
         }
         if let Some(Gate::Shut { until }) =
             self.breaker.as_ref().map(|breaker| breaker.may_send(now))
@@ -113,8 +115,9 @@ impl Controls {
         {
             return shed(ShedReason::Rate, retry_after);
         }
-        let load = Load { in_flight: self.in_flight, queued };
-        let asked = self.conditioner.as_mut().map(|rule| rule.admit(now, priority.level(), load));
+        let conditioner = self.conditioner.as_mut();
+        let asked =
+            conditioner.map(|rule| rule.admit(now, priority.level(), self.in_flight, queued));
         let level = match asked {
             None | Some(Verdict::Accept) => 0,
             Some(Verdict::Degrade(level)) => level,

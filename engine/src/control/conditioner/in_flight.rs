@@ -61,9 +61,12 @@ pub(super) struct InFlight {
     target: Duration,
     steps: Steps,
     limit: f64,
+    /// Fewer in flight than this neither reach the bound nor are to be degraded: what nearly every
+    /// call has to look at.
+    easy: usize,
     phase: Phase,
     /// When somebody last took the last place or found none.
-    pressed: Option<Time>,
+    pressed: Time,
     classes: [Class; CLASSES_MAX],
     /// A bit for each class that may press: while there is none above a class, none is looked at.
     may_press: u16,
@@ -92,23 +95,36 @@ enum Phase {
 #[derive(Clone, Copy, Debug, Default)]
 struct Class {
     in_flight: usize,
-    /// When it last asked.
-    asked: Option<Time>,
+    /// When it last asked; it presses no more a target later.
+    asked: Time,
 }
 
 impl InFlight {
     pub(super) fn new(target: Duration, first: usize, steps: Steps) -> Self {
-        Self {
+        let mut begun = Self {
             target,
             steps,
-            limit: first.max(1) as f64,
+            limit: 1.0,
+            easy: 0,
             phase: Phase::SlowStart,
-            pressed: None,
+            pressed: Time::ZERO,
             classes: [Class::default(); CLASSES_MAX],
             may_press: 0,
             sojourn_s: target.as_secs_f64(),
             late: 0.0,
-        }
+        };
+        begun.set_limit(first.max(1) as f64);
+        begun
+    }
+
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a cast saturates, and a bound is at least one"
+    )]
+    fn set_limit(&mut self, limit: f64) {
+        self.limit = limit;
+        self.easy = self.steps.begin(limit).min(limit) as usize;
     }
 
     pub(super) fn limit(&self) -> f64 {
@@ -117,6 +133,11 @@ impl InFlight {
 
     pub(super) fn admit(&mut self, now: Time, class: usize, in_flight: usize) -> Verdict {
         self.asks(now, class);
+        let nobody_above = self.may_press >> (class + 1) == 0;
+        if nobody_above && in_flight + 1 < self.easy {
+            self.classes[class].in_flight += 1;
+            return Verdict::Accept;
+        }
         let bound = self.share(now, class);
         let used = in_flight as f64 + 1.0;
         if used >= bound.floor() {
@@ -150,44 +171,46 @@ impl InFlight {
     }
 
     fn asks(&mut self, now: Time, class: usize) {
-        self.classes[class].asked = Some(now);
+        self.classes[class].asked = now;
         self.may_press |= 1 << class;
     }
 
     pub(super) fn pressed(&mut self, now: Time) {
-        self.pressed = Some(now);
+        self.pressed = now;
     }
 
     pub(super) fn answered(&mut self, now: Time, class: usize, admitted: Time) {
-        let is_late = now.since(admitted) > self.target;
-        self.ended(now, class, admitted, is_late);
+        self.withdrawn(class);
+        if self.pressed >= admitted {
+            self.learn(now, class, admitted, now.since(admitted) > self.target);
+        }
     }
 
     /// One has expired: it is late, however short its deadline was.
     pub(super) fn expired(&mut self, now: Time, class: usize, admitted: Time) {
-        self.ended(now, class, admitted, true);
+        self.withdrawn(class);
+        if self.pressed >= admitted {
+            self.learn(now, class, admitted, true);
+        }
     }
 
-    fn ended(&mut self, now: Time, class: usize, admitted: Time, is_late: bool) {
-        self.withdrawn(class);
-        if self.pressed.is_none_or(|pressed| pressed < admitted) {
-            return;
-        }
+    /// Moves the bound by one that has ended, while which the bound was reached.
+    fn learn(&mut self, now: Time, class: usize, admitted: Time, is_late: bool) {
         let sojourn = now.since(admitted);
         self.sojourn_s += SMOOTHING * (sojourn.as_secs_f64() - self.sojourn_s);
         self.late += LATE_SMOOTHING * (f64::from(u8::from(is_late)) - self.late);
         match (&mut self.phase, is_late) {
-            (Phase::SlowStart, false) => self.limit += 1.0,
+            (Phase::SlowStart, false) => self.set_limit(self.limit + 1.0),
             // SlowStart → Steady
             (Phase::SlowStart, true) => {
-                self.limit = (self.limit / 2.0).max(1.0);
+                self.set_limit((self.limit / 2.0).max(1.0));
                 let floor = self.limit * KEPT_PER_ROUND;
                 self.phase = Phase::Steady { since: now, round: now, floor, owed: 0.0 };
             }
             (Phase::Steady { since, .. }, _) if admitted < *since => {}
             (Phase::Steady { .. }, true) => self.cut(now, admitted, class),
             (Phase::Steady { owed, .. }, false) if *owed > 0.0 => *owed -= RISE,
-            (Phase::Steady { .. }, false) => self.limit += RISE,
+            (Phase::Steady { .. }, false) => self.set_limit(self.limit + RISE),
         }
     }
 
@@ -201,7 +224,7 @@ impl InFlight {
         let limit = (self.limit - cut).max(*floor).max(1.0);
         let done = self.limit - limit;
         *owed = (*owed + cut - done).min(limit * OWED_MAX);
-        self.limit = limit;
+        self.set_limit(limit);
     }
 
     pub(super) fn withdrawn(&mut self, class: usize) {
@@ -240,7 +263,7 @@ impl InFlight {
 
     /// Whether a class has calls here, or has lately asked.
     fn presses(&self, now: Time, class: &Class) -> bool {
-        class.in_flight > 0 || class.asked.is_some_and(|asked| now.since(asked) <= self.target)
+        class.in_flight > 0 || now.since(class.asked) <= self.target
     }
 
     fn good_per_late(&self, now: Time, class: usize) -> f64 {

@@ -74,15 +74,6 @@ pub enum Preset {
     Codel,
 }
 
-/// What a stage holds when somebody asks to be let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Load {
-    /// Calls admitted and not yet answered, queued or not.
-    pub(crate) in_flight: usize,
-    /// Those of them that are queued.
-    pub(crate) queued: usize,
-}
-
 /// What becomes of an item that is taken from the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -126,11 +117,20 @@ impl Conditioner {
 
     /// Answers one call that asks to be let in; a higher priority is more important. What is let in
     /// must be told to [`Self::answered`] or [`Self::withdrawn`], once.
-    pub(crate) fn admit(&mut self, now: Time, priority: u8, load: Load) -> Verdict {
+    ///
+    /// `in_flight` counts the calls admitted and not yet answered, `queued` those of them that wait;
+    /// it is asked only where that counts.
+    pub(crate) fn admit(
+        &mut self,
+        now: Time,
+        priority: u8,
+        in_flight: usize,
+        queued: impl FnOnce() -> usize,
+    ) -> Verdict {
         match &mut self.rule {
-            Rule::InFlight(rule) => rule.admit(now, class_of(priority), load.in_flight),
+            Rule::InFlight(rule) => rule.admit(now, class_of(priority), in_flight),
             Rule::Rated(rule) => rule.admit(now, class_of(priority)),
-            Rule::Codel(rule) => rule.admit(now, load.queued),
+            Rule::Codel(rule) => rule.admit(now, queued()),
         }
     }
 
@@ -227,9 +227,14 @@ struct Steps {
 }
 
 impl Steps {
+    /// From how many on replies are degraded.
+    fn begin(self, limit: f64) -> f64 {
+        if self.levels == 0 { f64::INFINITY } else { self.from * limit }
+    }
+
     /// The answer to one who is let in and makes `n_used` of the `limit` used.
     fn verdict(self, n_used: f64, limit: f64) -> Verdict {
-        if self.levels == 0 || n_used < self.from * limit {
+        if n_used < self.begin(limit) {
             return Verdict::Accept;
         }
         let used = n_used / limit;

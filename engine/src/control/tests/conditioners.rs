@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::server::time;
 use crate::control::Reading;
 use crate::control::admission::Verdict;
-use crate::control::conditioner::{Conditioner, Conditioning, Fate, Load, Preset};
+use crate::control::conditioner::{Conditioner, Conditioning, Fate, Preset};
 use crate::runtime::Time;
 
 const MS: Duration = Duration::from_millis(1);
@@ -18,10 +18,6 @@ fn conditioner(preset: Preset, degrade_levels: u8) -> Conditioner {
     Conditioner::new(&options, degrade_levels)
 }
 
-fn load(in_flight: usize) -> Load {
-    Load { in_flight, queued: in_flight }
-}
-
 fn reading(conditioner: &Conditioner, name: &str) -> f64 {
     let mut readings: Vec<Reading> = vec![];
     conditioner.readings(&mut readings);
@@ -31,7 +27,7 @@ fn reading(conditioner: &Conditioner, name: &str) -> f64 {
 /// One more call takes the last place and is answered after `sojourn`. Returns when.
 fn answer(conditioner: &mut Conditioner, now: Time, sojourn: Duration) -> Time {
     let limit = conditioner.in_flight_max().unwrap();
-    let verdict = conditioner.admit(now, 0, load(last_place(limit)));
+    let verdict = conditioner.admit(now, 0, last_place(limit), || last_place(limit));
     assert!(!matches!(verdict, Verdict::Reject { .. }));
     let then = now.after(sojourn);
     conditioner.answered(then, 0, earlier(then, sojourn));
@@ -58,7 +54,7 @@ fn steady(limit: u32, degrade_levels: u8) -> (Conditioner, Time) {
 /// Asks and withdraws, while another call of the class is there.
 fn ask(conditioner: &mut Conditioner, now: Time, priority: u8, in_flight: usize) -> Verdict {
     conditioner.took_in(now, priority);
-    let verdict = conditioner.admit(now, priority, load(in_flight));
+    let verdict = conditioner.admit(now, priority, in_flight, || in_flight);
     if !matches!(verdict, Verdict::Reject { .. } | Verdict::Preempt { .. }) {
         conditioner.withdrawn(priority);
     }
@@ -111,7 +107,7 @@ fn a_round_trip_of_late_replies_cuts_a_fifth_and_the_rest_is_owed() {
     let (mut conditioner, mut now) = steady(100, 0);
     // All were admitted before the first of them is answered.
     now = now.after(MS);
-    (0..100).for_each(|_| assert_eq!(conditioner.admit(now, 0, load(99)), Verdict::Accept));
+    (0..100).for_each(|_| assert_eq!(conditioner.admit(now, 0, 99, || 99), Verdict::Accept));
     (0..100).for_each(|_| conditioner.answered(now.after(LATE), 0, now));
     assert_eq!(conditioner.in_flight_max(), Some(80.0));
     now = now.after(LATE);
@@ -140,7 +136,7 @@ fn a_bound_that_does_not_bind_is_frozen() {
         let (mut conditioner, mut now) = steady(100, 0);
         for _ in 0..1_000 {
             now = now.after(MS);
-            assert_eq!(conditioner.admit(now, 0, load(10)), Verdict::Accept);
+            assert_eq!(conditioner.admit(now, 0, 10, || 10), Verdict::Accept);
             now = now.after(sojourn);
             conditioner.answered(now, 0, earlier(now, sojourn));
         }
@@ -178,8 +174,8 @@ fn a_lower_class_has_a_third_while_a_more_important_one_presses() {
 #[test]
 fn a_class_with_nothing_in_flight_is_let_in_once_above_the_bound() {
     let (mut conditioner, now) = steady(10, 0);
-    assert_eq!(conditioner.admit(now, 0, load(10)), Verdict::Accept);
-    assert!(matches!(conditioner.admit(now, 0, load(11)), Verdict::Reject { .. }));
+    assert_eq!(conditioner.admit(now, 0, 10, || 10), Verdict::Accept);
+    assert!(matches!(conditioner.admit(now, 0, 11, || 11), Verdict::Reject { .. }));
 }
 
 #[test]
@@ -199,7 +195,7 @@ fn a_rate_preset_degrades_while_a_second_bucket_lasts_before_it_refuses() {
     for (levels, n_degraded) in [(0, 0), (2, 10)] {
         let mut conditioner = conditioner(Preset::Direct, levels);
         let verdicts: Vec<Verdict> =
-            (0..30).map(|_| conditioner.admit(time(1.0), 0, load(0))).collect();
+            (0..30).map(|_| conditioner.admit(time(1.0), 0, 0, || 0)).collect();
         let levels_seen: Vec<u8> = verdicts
             .iter()
             .filter_map(|verdict| match verdict {
@@ -224,7 +220,7 @@ fn a_rate_preset_raises_its_rate_when_calls_are_fast_and_cuts_it_when_they_are_l
         let mut now = time(1.0);
         let mut rounds = |conditioner: &mut Conditioner, sojourn: Duration| {
             let before = {
-                conditioner.admit(now, 0, load(0));
+                conditioner.admit(now, 0, 0, || 0);
                 reading(conditioner, "admit_per_s")
             };
             for _ in 0..1_000 {
@@ -249,7 +245,7 @@ fn codel_carries_a_burst_and_drops_from_a_queue_that_stands() {
     assert_eq!(conditioner.on_dequeue(emptied.after(MS * 90), MS * 90, 5), Fate::Keep);
     assert_eq!(conditioner.on_dequeue(emptied.after(MS * 120), MS * 51, 5), Fate::Drop);
     assert_eq!(conditioner.on_dequeue(emptied.after(MS * 121), MS * 40, 5), Fate::Keep);
-    assert_eq!(conditioner.admit(emptied.after(MS * 121), 0, load(5)), Verdict::Degrade(1));
-    assert_eq!(conditioner.admit(emptied.after(MS * 122), 0, load(0)), Verdict::Accept);
+    assert_eq!(conditioner.admit(emptied.after(MS * 121), 0, 5, || 5), Verdict::Degrade(1));
+    assert_eq!(conditioner.admit(emptied.after(MS * 122), 0, 0, || 0), Verdict::Accept);
     assert_eq!(conditioner.on_dequeue(emptied.after(MS * 150), MS * 60, 5), Fate::Keep);
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::control::admission::Verdict;
-use crate::control::conditioner::{Conditioner, Fate, Load};
+use crate::control::conditioner::{Conditioner, Fate};
 use crate::runtime::Time;
 
 /// Calls per second of each class, until a moment.
@@ -107,16 +107,16 @@ impl Server {
     }
 
     fn arrive(&mut self, now: f64, priority: u8) {
-        let load = Load {
-            in_flight: self.queue.len() + usize::from(self.running.is_some()),
-            queued: self.queue.len(),
-        };
+        let queued = self.queue.len();
+        let in_flight = queued + usize::from(self.running.is_some());
         let verdict = match &mut self.gatekeeper {
-            Gatekeeper::Threshold(max) if load.queued >= *max => {
+            Gatekeeper::Threshold(max) if queued >= *max => {
                 Verdict::Reject { retry_after: Duration::ZERO }
             }
             Gatekeeper::Nobody | Gatekeeper::Threshold(_) => Verdict::Accept,
-            Gatekeeper::Conditioner(conditioner) => conditioner.admit(time(now), priority, load),
+            Gatekeeper::Conditioner(conditioner) => {
+                conditioner.admit(time(now), priority, in_flight, || queued)
+            }
         };
         if let Verdict::Reject { .. } | Verdict::Preempt { .. } = verdict {
             self.refuse(now, priority);
