@@ -13,7 +13,8 @@ use crate::runtime::Time;
 /// How a stage tries again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// Tries of one call at most, the first included. Default 3: what fails three times rarely
+    /// Tries of a whole batch at most, the first included. One that has failed so often is halved, and
+    /// its halves again, until what is poisoned fails alone. Default 3: what fails three times rarely
     /// succeeds the fourth.
     pub attempts_max: u32,
     /// The longest wait before the second try; it doubles for each further one, and what is waited
@@ -51,8 +52,9 @@ impl Retry {
     }
 }
 
-/// Retries that first tries may earn ahead: enough for eight batches of the default size that fail
-/// as a whole. What is earned beyond is lost, so that an hour of success pays for no storm.
+/// Retries that first tries may earn ahead: what it takes to halve four batches of the default size
+/// down to their single items. What is earned beyond is lost, so that an hour of success pays for no
+/// storm.
 const EARNED_MAX: f64 = 1_024.0;
 
 /// For how long the retries of the minimum rate are kept; Finagle's time too.

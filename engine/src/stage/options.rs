@@ -24,7 +24,8 @@ pub enum Kind {
     TouchedRead,
 }
 
-/// Which equal keys share one item.
+/// Which equal keys share one item. A shared item keeps the place in the queue and the priority of
+/// the call that came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dedup {
     /// None: every call is an item.

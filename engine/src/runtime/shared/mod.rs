@@ -13,7 +13,6 @@ pub(crate) mod bridges;
 pub(crate) mod buffers;
 pub(crate) mod flag;
 pub(crate) mod published;
-#[allow(dead_code, reason = "stages take the controllers up one by one")]
 pub(crate) mod tokens;
 mod gathering;
 
