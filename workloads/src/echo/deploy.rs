@@ -24,7 +24,7 @@ pub fn serve(engine: &Engine, config: &Config, address: &Address) -> Result<Addr
         forebay::spawn_background(accept(listener, protocol)).detach();
         if let Some(busy_us) = busy_us {
             let busy = Duration::from_micros(busy_us.into());
-            forebay::spawn_background(service::burn(busy)).detach();
+            forebay::spawn_background(service::burn_for_ever(busy)).detach();
         }
     })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use forebay::net::Connection;
 
 use super::config::{Bytes, Planted};
+use crate::burning::spin;
 
 /// Sends back what comes until the client has finished.
 pub(super) async fn echo(connection: Connection) {
@@ -44,18 +45,9 @@ fn spoil(bytes: &mut [u8]) {
 }
 
 /// Burns for `busy` each time it runs, for ever.
-pub(super) async fn burn(busy: Duration) {
+pub(super) async fn burn_for_ever(busy: Duration) {
     loop {
         spin(busy);
         forebay::yield_now().await;
-    }
-}
-
-/// Keeps the core busy. The shard's clock stands still meanwhile, so this reads the host's.
-#[expect(clippy::disallowed_methods, reason = "burning real time is the purpose")]
-fn spin(time: Duration) {
-    let begun = std::time::Instant::now();
-    while begun.elapsed() < time {
-        std::hint::spin_loop();
     }
 }

@@ -13,6 +13,7 @@ use forebay::{Batch, Stage};
 
 use super::config::{Dynamic, Work};
 use super::page::{Level, PageId, n_bytes};
+use crate::burning::burn;
 
 /// Longest stretch for which making a page keeps the core, so that connections are accepted and
 /// requests refused meanwhile: as long as a pass of the shard may last.
@@ -49,30 +50,10 @@ impl MakePages {
         let service_time = id.service_time(&self.dynamic, self.seed, level);
         match self.dynamic.work {
             Work::Waits => forebay::sleep(service_time).await,
-            Work::Burns => burn(service_time).await,
+            Work::Burns => burn(service_time, BURN_SLICE).await,
         }
         let bytes = id.content(self.seed).bytes(n_bytes(&self.dynamic, level));
         Page { body: bytes.into(), level }
-    }
-}
-
-/// Keeps the core busy for so long in all, and lets others have it in between.
-async fn burn(time: Duration) {
-    let mut left = time;
-    while !left.is_zero() {
-        let slice = left.min(BURN_SLICE);
-        spin(slice);
-        left -= slice;
-        forebay::yield_now().await;
-    }
-}
-
-/// Keeps the core busy. The shard's clock stands still meanwhile, so this reads the host's.
-#[expect(clippy::disallowed_methods, reason = "burning real time is the purpose")]
-fn spin(time: Duration) {
-    let begun = std::time::Instant::now();
-    while begun.elapsed() < time {
-        std::hint::spin_loop();
     }
 }
 

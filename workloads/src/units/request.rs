@@ -16,6 +16,7 @@ use super::data::{BoardKey, Flight, FlightId, Tables};
 use super::error::StoreError;
 use super::keys::Keys;
 use super::stages::{Airports, Departures, Flights, Lookup, NextDepartures, Views};
+use crate::burning::burn;
 
 /// A service on one shard: each shard has its own copy.
 pub trait Service: Clone + Send + 'static {
@@ -202,31 +203,10 @@ pub struct Burners {
 impl Service for Burners {
     async fn request(&self, keys: &mut Keys) -> Result<(), Fault> {
         if keys.draw(100) < u64::from(self.config.share_percent) {
-            self.burn().await;
+            let us = Duration::from_micros;
+            burn(us(self.config.burn_us), us(self.config.slice_us)).await;
         }
         self.lookups.request(keys).await
-    }
-}
-
-impl Burners {
-    /// Burns slice by slice. Time spent waiting for its turn does not count as burnt.
-    async fn burn(&self) {
-        let mut left_us = self.config.burn_us;
-        while left_us > 0 {
-            let slice_us = self.config.slice_us.min(left_us);
-            spin(Duration::from_micros(slice_us));
-            left_us -= slice_us;
-            forebay::yield_now().await;
-        }
-    }
-}
-
-/// Keeps the core busy. The shard's clock stands still meanwhile, so this reads the host's.
-#[expect(clippy::disallowed_methods, reason = "burning real time is the purpose")]
-fn spin(time: Duration) {
-    let begun = std::time::Instant::now();
-    while begun.elapsed() < time {
-        std::hint::spin_loop();
     }
 }
 
