@@ -11,7 +11,7 @@
 //! | `connection_resident_bytes` | echo | resident memory that the server gained when all connections had been opened, greeted and left idle, for each of them; null below 100 |
 //! | `system_calls_per_op` | echo | system calls of the server for each request started, in a short stretch of its own behind the measured phase |
 //! | `server_busy_percent` | echo, staged | CPU time of the server's process, in percent of one core: several shards may pass 100, and one that spins is at 100 |
-//! | `client_busy_percent` | echo, staged | time in which the clients' shard ran tasks; close to 100 it is the clients that are measured |
+//! | `client_busy_percent` | echo, staged | time in which the clients' shard ran tasks; close to 100 it is the clients that are measured: above 80 a repetition of staged is invalid |
 //! | `offered_per_s` | staged | the rate of the schedule |
 //! | `capacity_per_s` | staged, relative | 100 % of a relative rate: goodput of the last closed warm-up, on a server of its own that is the same but without conditioners and admission limits |
 //! | `accepted` | staged | requests that ended otherwise than by a refusal |

@@ -18,6 +18,15 @@ use crate::looks::{self, Subject};
 use crate::subject::CellSpec;
 use crate::workload_file::{Arrival, Phase};
 
+/// How busy the clients' shard may be, in percent, before it is the clients that are measured.
+///
+/// What counts is the time in turns that had work; looking for some and the last write of a turn do
+/// not, so a shard without any room left reads less than 100: in `results/echo` 84 with 1,000
+/// connections and a server at 80 %, 98 with 10,000. A shard that keeps a whole server core busy with
+/// requests of one connection each, and waits for it, reads 5 to 50 there, and 71 with 10,000
+/// connections.
+const CLIENT_BUSY_PERCENT_MAX: f64 = 80.0;
+
 /// The repetition of a cell. Its costs and its memory are the server's alone.
 pub(super) fn repetition(
     spec: &CellSpec,
@@ -30,6 +39,7 @@ pub(super) fn repetition(
     let mut repetition = counted(&driven);
     repetition.sockets = Measured::Value(sockets.to_owned());
     looks::insert(&mut repetition, subject, &driven.before, &driven.after);
+    repetition.invalid_reasons.extend(without_room(&repetition.extra));
     let mut extra = Extra(&mut repetition.extra);
     let growth = driven.memory_growth_percent.clone();
     extra.put("memory_growth_percent", "percent", Better::Lower, growth);
@@ -55,6 +65,17 @@ fn counted(driven: &Driven) -> Repetition {
     let troubles = farewell.troubles.reasons(farewell.n_opened, n_counted);
     repetition.invalid_reasons.extend(troubles);
     repetition
+}
+
+/// Why the clients could not ask as they were to.
+fn without_room(extra: &BTreeMap<String, ExtraMetric>) -> Option<String> {
+    let busy_percent = extra.get("client_busy_percent")?.value.get()?;
+    (busy_percent > CLIENT_BUSY_PERCENT_MAX).then(|| {
+        format!(
+            "overloaded generator: the clients' shard had work for {busy_percent:.0} % of the time, \
+             more than {CLIENT_BUSY_PERCENT_MAX} %: it is the clients that were measured"
+        )
+    })
 }
 
 /// The metrics of this workload.
@@ -248,5 +269,18 @@ mod tests {
         let got = ClientCounts { completed: 4, response_ns: 400 };
         assert_eq!(jain_of_means(&[got, got]), Some(1.0));
         assert_eq!(jain_of_means(&[got, ClientCounts::default()]), None);
+    }
+
+    #[test]
+    fn clients_without_room_make_the_repetition_invalid_and_busy_ones_do_not() {
+        let of = |busy_percent: Measured<Finite>| {
+            let mut extra = BTreeMap::new();
+            crate::extras::insert_busy_percent(&mut extra, "client", busy_percent);
+            without_room(&extra)
+        };
+        assert_eq!(of(Measured::number(71.0)), None);
+        assert_eq!(of(Measured::absent("the interval is empty")), None);
+        let told = of(Measured::number(84.1)).unwrap();
+        assert!(told.starts_with("overloaded generator: ") && told.contains("84 %"), "{told}");
     }
 }
