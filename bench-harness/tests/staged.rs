@@ -298,6 +298,20 @@ fn without_a_target_nothing_is_said_of_steps() {
 }
 
 #[test]
+fn a_client_that_is_refused_thinks_before_it_asks_again() {
+    let staged = service(&[class("d", "dynamic", 100)], json!({"connections": 16}));
+    let cell = Cell {
+        stages: json!({"dynamic": {"admission": {"in_flight_max": 1}}}),
+        arrival: json!({"closed": {"in_flight": 16, "think_time_ns": 100_000_000}}),
+        until: json!({"duration_ms": 1000}),
+        ..Cell::of(staged, 16)
+    };
+    let ops = cell.run_valid().ops;
+    // Sixteen at once at the beginning, and each again a tenth of a second later at the earliest.
+    assert!(ops.shed > 0 && ops.offered <= 16 * 10, "{ops:?}");
+}
+
+#[test]
 fn what_takes_too_long_is_given_up_and_counted() {
     let mut staged = service(
         &[class("front", "front", 80), class("slow", "dynamic", 20)],
