@@ -11,23 +11,25 @@
 //! | `connection_resident_bytes` | echo | resident memory that the server gained when all connections had been opened, greeted and left idle, for each of them; null below 100 |
 //! | `system_calls_per_op` | echo | system calls of the server for each request started, in a short stretch of its own behind the measured phase |
 //! | `server_busy_percent` | echo, staged | CPU time of the server's process, in percent of one core: several shards may pass 100, and one that spins is at 100 |
-//! | `client_busy_percent` | echo, staged | time in which the clients' shard ran tasks; close to 100 it is the clients that are measured |
+//! | `client_busy_percent` | echo, staged | time in which the clients' shard ran tasks; close to 100 it is the clients that are measured: above 80 a repetition of staged is invalid |
 //! | `offered_per_s` | staged | the rate of the schedule |
-//! | `capacity_per_s` | staged | goodput of the last closed warm-up: 100 % of a relative rate |
+//! | `capacity_per_s` | staged, relative | 100 % of a relative rate: goodput of the last closed warm-up, on a server of its own that is the same but without conditioners and admission limits |
 //! | `accepted` | staged | requests that ended otherwise than by a refusal |
+//! | `accepted_{p50,p90,p99,p999}_ns` | staged | from the intended start of these to their end: what timed out, was given up or was lost counts at the time that this took |
 //! | `late` | staged | requests that the service itself answered as too late (504) |
-//! | `response_p90_ns` | staged | response time of what was accepted, 90th percentile |
-//! | `rejected.<reason>` | staged | refusals by the reason that the service gave; one that never was is not listed |
+//! | `response_p90_ns` | staged | response time of what was answered with a page, 90th percentile |
+//! | `rejected.<reason>` | staged | refusals by the reason that the service gave; a repetition lists those that it met, and in the summary counts as 0 where another one of its cell met more |
 //! | `refusal_{p50,p99}_ns` | staged | from the intended start of a request to its refusal |
 //! | `jain_index` | staged, closed | Jain's fairness index over the completions of each client: 1 when all are alike |
-//! | `jain_index_response` | staged, closed | the same over the mean response time of each client that got anything |
-//! | `class.<name>.{offered,completed,rejected}` | staged | requests of one class |
+//! | `jain_index_response` | staged, closed | the same over the mean response time of each client; null when one got nothing |
+//! | `class.<name>.{offered,dropped,completed,rejected,timed_out,failed,in_flight_at_end}` | staged | requests of one class; the first is the sum of the others |
+//! | `class.<name>.degraded` | staged | those completed with a lesser page |
 //! | `class.<name>.goodput_per_s` | staged | those completed within the phase's deadline |
 //! | `class.<name>.response_{p50,p90,p99}_ns` | staged | response time of those completed |
-//! | `step.<n>.settle_ms` | staged, steps | from the beginning of step n, counted from 0, until a second in which no window of 250 ms has its 90th percentile more than 25 % above the level; the level is the lowest target of a conditioner in the file, else the median window of the last third of the step |
-//! | `step.<n>.overshoot_percent` | staged, steps | by how much the worst window of the step lies above that level |
-//! | `settle_ms`, `overshoot_percent` | staged | the worst of all steps but the first; under a relative rate, of its onset behind the warm-up |
-//! | `memory_growth_percent` | staged | growth of the server's resident memory from 10 s after the beginning of the phase to its end |
+//! | `step.<n>.settle_ms` | staged, steps | from the beginning of step n, counted from 0, until response times hold: a second begins in which no window of 250 ms has its 90th percentile (of what was accepted, as above) more than 25 % above the phase's `target_ms`, and from which to the end of the step at most 10 % of the windows do, no two in a row. A step that does not settle counts as its whole length. Null without a `target_ms` |
+//! | `step.<n>.overshoot_percent` | staged, steps | by how much the worst window of the step lies above `target_ms` |
+//! | `settle_ms`, `overshoot_percent` | staged | the worst of all steps but the first; under a relative rate, of its onset behind the warm-up, and its whole length is that of the phase |
+//! | `memory_growth_percent` | staged | growth of the server's resident memory from 10 s after the beginning of the phase to the end of its window |
 //! | `connections_opened` | staged | by the clients, in all phases of the cell together |
 
 use std::collections::BTreeMap;

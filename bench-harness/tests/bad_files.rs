@@ -119,7 +119,9 @@ const TABLE: &[(&str, &[&str])] = &[
             "W021:9:50 /phases/1/arrival",
             "W021:10:78 /phases/2/arrival/steps/clients/1",
             "W021:10:111 /phases/2/until",
-            "W021:12:77 /phases/4/arrival/relative/percent",
+            "W021:11:51 /phases/3/target_ms",
+            "W021:12:52 /phases/4/target_ms",
+            "W021:12:93 /phases/4/arrival/relative/percent",
         ],
     ),
     (

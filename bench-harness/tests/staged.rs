@@ -53,7 +53,9 @@ struct Cell {
     peer: Option<&'static str>,
     arrival: Value,
     until: Value,
+    warmup_until: Value,
     deadline_ms: Option<u64>,
+    target_ms: Option<u64>,
 }
 
 impl Cell {
@@ -64,7 +66,9 @@ impl Cell {
             peer: None,
             arrival: json!({"closed": {"in_flight": in_flight}}),
             until: json!({"requests": 400}),
+            warmup_until: json!({"requests": 40}),
             deadline_ms: None,
+            target_ms: None,
         }
     }
 
@@ -81,9 +85,9 @@ impl Cell {
             "workload": {"staged": self.staged},
             "stages": self.stages,
             "warmups": [{"name": "warmup", "role": "warmup", "arrival": warmup,
-                "until": {"requests": 40}}],
+                "until": self.warmup_until}],
             "phase": {"name": "measure", "role": "measure", "arrival": self.arrival,
-                "until": self.until, "deadline_ms": self.deadline_ms},
+                "until": self.until, "deadline_ms": self.deadline_ms, "target_ms": self.target_ms},
         })
     }
 
@@ -142,6 +146,26 @@ fn count(repetition: &Repetition, name: &str) -> u64 {
     let value = extra(repetition, name);
     assert!(value >= 0.0 && value.fract() == 0.0, "extra.{name} is {value}");
     format!("{value}").parse().unwrap()
+}
+
+/// What became of the requests of all classes is what became of all requests.
+fn reconcile_classes(repetition: &Repetition) {
+    let ops = &repetition.ops;
+    for (what, in_all) in [
+        ("offered", ops.offered),
+        ("dropped", ops.dropped),
+        ("completed", ops.completed),
+        ("degraded", ops.degraded),
+        ("rejected", ops.shed),
+        ("timed_out", ops.timed_out),
+        ("failed", ops.failed),
+        ("in_flight_at_end", ops.in_flight_at_end),
+    ] {
+        let ending = format!(".{what}");
+        let names = repetition.extra.keys();
+        let of_classes = names.filter(|name| name.starts_with("class.") && name.ends_with(&ending));
+        assert_eq!(of_classes.map(|name| count(repetition, name)).sum::<u64>(), in_all, "{what}");
+    }
 }
 
 #[test]
@@ -208,6 +232,23 @@ fn a_relative_rate_is_a_share_of_what_the_warm_up_has_shown() {
 }
 
 #[test]
+fn capacity_is_what_the_service_can_do_and_not_what_is_let_through() {
+    let staged = service(&[class("d", "dynamic", 100)], json!({"connections": 64}));
+    let cell = Cell {
+        // One page a second, where a thousand can be made.
+        stages: json!({"dynamic": {"admission": {"rate_per_s": 1}}}),
+        arrival: json!({"relative": {"percent": 20}}),
+        warmup_until: json!({"duration_ms": 500}),
+        until: json!({"duration_ms": 1000}),
+        ..Cell::of(staged, 64)
+    };
+    let repetition = cell.run();
+    let capacity_per_s = extra(&repetition, "capacity_per_s");
+    assert!((100.0..1_100.0).contains(&capacity_per_s), "{capacity_per_s} a second");
+    assert!(repetition.ops.shed > repetition.ops.completed, "{:?}", repetition.ops);
+}
+
+#[test]
 fn an_overload_that_the_clients_cannot_offer_is_dropped_counted_and_invalid() {
     let staged = service(&[class("d", "dynamic", 100)], json!({"connections": 2}));
     let arrival = json!({"relative": {"percent": 400}});
@@ -219,22 +260,55 @@ fn an_overload_that_the_clients_cannot_offer_is_dropped_counted_and_invalid() {
     assert!(told.contains("overloaded generator: ") && told.contains("never made"), "{told}");
 }
 
-#[test]
-fn steps_are_driven_and_each_tells_how_it_went() {
+/// Three steps of pages of 20 ms, held to a target.
+fn in_steps(target_ms: Option<u64>) -> Repetition {
+    let mut staged = service(&[class("d", "dynamic", 100)], json!({"connections": 6}));
+    staged["dynamic"]["service_us"] = json!(20_000);
     let arrival =
         json!({"steps": {"clients": [1, 6, 1], "step_ms": 1500, "think_time_ns": 5_000_000}});
     let until = json!({"duration_ms": 4500});
-    let repetition = Cell { arrival, until, ..Cell::of(front(6), 6) }.run_valid();
-    assert!(repetition.ops.completed > 0);
-    for step in [1, 2] {
-        for what in ["settle_ms", "overshoot_percent"] {
-            let metric = &repetition.extra[&format!("step.{step}.{what}")];
-            // A busy host may keep a step from settling, and then says so.
-            assert!(metric.value.get().is_some() || metric.value.reason().is_some());
-        }
+    Cell { arrival, until, target_ms, ..Cell::of(staged, 6) }.run_valid()
+}
+
+#[test]
+fn steps_are_driven_and_each_tells_how_it_went() {
+    // What cannot be reached is never settled, and counts as the whole step.
+    let missed = in_steps(Some(1));
+    for step in ["step.1", "step.2"] {
+        assert_eq!(count(&missed, &format!("{step}.settle_ms")), 1_500);
+        // 20 ms are 1,900 % above 1 ms.
+        assert!(extra(&missed, &format!("{step}.overshoot_percent")) >= 1_900.0);
     }
-    assert!(extra(&repetition, "overshoot_percent") >= 0.0);
-    assert!(repetition.extra["jain_index"].value.reason().unwrap().contains("do not ask alike"));
+    assert_eq!(count(&missed, "settle_ms"), 1_500);
+    assert!(missed.extra["jain_index"].value.reason().unwrap().contains("do not ask alike"));
+    // Nothing lies above what no reply can take: only a host that stands still for a window does.
+    let held = in_steps(Some(60_000));
+    assert!(held.ops.completed > 0);
+    assert_eq!(count(&held, "overshoot_percent"), 0);
+    assert!(count(&held, "step.2.settle_ms") <= 1_500);
+}
+
+#[test]
+fn without_a_target_nothing_is_said_of_steps() {
+    let repetition = in_steps(None);
+    for what in ["settle_ms", "overshoot_percent"] {
+        let reason = repetition.extra[what].value.reason().unwrap();
+        assert!(reason.contains("no target_ms"), "{reason}");
+    }
+}
+
+#[test]
+fn a_client_that_is_refused_thinks_before_it_asks_again() {
+    let staged = service(&[class("d", "dynamic", 100)], json!({"connections": 16}));
+    let cell = Cell {
+        stages: json!({"dynamic": {"admission": {"in_flight_max": 1}}}),
+        arrival: json!({"closed": {"in_flight": 16, "think_time_ns": 100_000_000}}),
+        until: json!({"duration_ms": 1000}),
+        ..Cell::of(staged, 16)
+    };
+    let ops = cell.run_valid().ops;
+    // Sixteen at once at the beginning, and each again a tenth of a second later at the earliest.
+    assert!(ops.shed > 0 && ops.offered <= 16 * 10, "{ops:?}");
 }
 
 #[test]
@@ -248,7 +322,11 @@ fn what_takes_too_long_is_given_up_and_counted() {
     let repetition = Cell { until: json!({"requests": 100}), ..Cell::of(staged, 8) }.run_valid();
     let slow = count(&repetition, "class.slow.offered");
     assert_eq!((repetition.ops.timed_out, repetition.errors_by_kind["timed_out"]), (slow, slow));
+    assert_eq!(count(&repetition, "class.slow.timed_out"), slow);
     assert_eq!(count(&repetition, "class.slow.completed"), 0);
+    // A fifth was given up after 100 ms: the accepted ones are no quicker for it.
+    assert_eq!(count(&repetition, "accepted"), 100);
+    assert!(extra(&repetition, "accepted_p90_ns") >= 100e6);
     assert_eq!(count(&repetition, "class.front.completed"), 100 - slow);
 }
 
@@ -389,6 +467,16 @@ fn run_file(name: &str, more: &[&str]) -> Dump {
     dump::read(&path).unwrap()
 }
 
+/// The names of the files of this workload.
+fn shipped() -> Vec<String> {
+    let there = std::fs::read_dir(workloads()).unwrap();
+    let names = there.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> =
+        names.filter(|name| name.starts_with("staged") && name.ends_with(".json")).collect();
+    names.sort();
+    names
+}
+
 #[test]
 fn every_shipped_file_runs_and_every_reply_is_checked() {
     let some = concat!(
@@ -396,14 +484,17 @@ fn every_shipped_file_runs_and_every_reply_is_checked() {
         r#""stages.dynamic.conditioner":["none",{"inflight":{"target_us":100000}}]}"#
     );
     let one = "matrix={}";
-    for (name, more) in [
-        ("staged.json", &[][..]),
+    let files = [
+        ("staged-classes.json", &["--set", one][..]),
+        ("staged-fairness.json", &[]),
         ("staged-front.json", &[]),
+        ("staged-memory.json", &[]),
         ("staged-overload.json", &["--set", some]),
         ("staged-spike.json", &["--set", one]),
-        ("staged-classes.json", &["--set", one]),
-        ("staged-fairness.json", &[]),
-    ] {
+        ("staged.json", &[]),
+    ];
+    assert_eq!(files.map(|(name, _)| name.to_owned())[..], shipped()[..]);
+    for (name, more) in files {
         let dump = run_file(name, more);
         assert!(!dump.cells.is_empty(), "{name}");
         for cell in &dump.cells {
@@ -412,6 +503,7 @@ fn every_shipped_file_runs_and_every_reply_is_checked() {
             let [repetition] = &cell.repetitions[..] else { panic!("{name}: {}", cell.id) };
             assert_eq!(repetition.ops.verified, repetition.ops.completed);
             assert!(repetition.ops.completed > 0, "{name}: {}", cell.id);
+            reconcile_classes(repetition);
         }
     }
 }

@@ -32,7 +32,8 @@ pub use host::{Build, Cgroup, Cpu, Environment, IoUring, Limits, Measurement, Pr
 pub use latency::{Latency, LatencySet, Quantile, SAMPLES_BEYOND, grouped};
 pub use measured::{Finite, Measured, MeasuredMap};
 pub use summary::{
-    Better, EXTRA_PREFIX, METRICS, Metric, Series, Summary, metric, series, summarise,
+    Better, EXTRA_PREFIX, METRICS, Metric, REJECTED_PREFIX, Series, Summary, metric, series,
+    summarise,
 };
 
 pub(crate) use measured::{join, record, record_schema, skip_value};

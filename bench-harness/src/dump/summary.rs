@@ -66,6 +66,10 @@ pub const METRICS: [Metric; 7] = [
 /// Prefix of the metrics that a workload adds.
 pub const EXTRA_PREFIX: &str = "extra.";
 
+/// Prefix, behind the other one, of refusals by their reason. A repetition names only reasons that it
+/// met, so one that another repetition names and it does not was met 0 times.
+pub const REJECTED_PREFIX: &str = "rejected.";
+
 /// One metric of one cell: a value, or the reason for its absence, per repetition.
 #[derive(Debug, Clone)]
 pub struct Series {
@@ -155,6 +159,7 @@ pub fn metric(name: &str) -> Option<&'static Metric> {
 fn extra_value(repetition: &Repetition, name: &str) -> Measured<Finite> {
     match repetition.extra.get(name) {
         Some(extra) => extra.value.clone(),
+        None if name.starts_with(REJECTED_PREFIX) => Measured::number(0.0),
         None => Measured::absent("this repetition did not report it"),
     }
 }
@@ -243,6 +248,19 @@ mod tests {
         let summary = summarise(&sample::repetitions(6));
         assert_eq!(summary["extra.settle_ns"].better, Better::Lower);
         assert_eq!(summary["extra.settle_ns"].n, 6);
+    }
+
+    #[test]
+    fn a_reason_that_a_repetition_did_not_meet_counts_as_met_no_time() {
+        let mut repetitions = sample::repetitions(6);
+        let metric = repetitions[0].extra["settle_ns"].clone();
+        let refused = crate::dump::ExtraMetric { value: Measured::number(70.0), ..metric };
+        repetitions[2].extra.insert("rejected.rate".to_owned(), refused);
+        let summary = &summarise(&repetitions)["extra.rejected.rate"];
+        assert_eq!((summary.n, summary.median.get()), (6, Some(0.0)));
+        // What is no count stays absent where it was not reported.
+        repetitions[1].extra.remove("settle_ns");
+        assert_eq!(summarise(&repetitions)["extra.settle_ns"].n, 5);
     }
 
     struct PerOpOf(f64);

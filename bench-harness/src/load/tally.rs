@@ -132,7 +132,7 @@ mod tests {
     fn tally(until: Until) -> PhaseTally {
         let arrival = Arrival::Closed { in_flight: 1, think_time_ns: 0 };
         let (name, role) = ("p".to_owned(), Role::Measure);
-        PhaseTally::new(&Phase { name, role, deadline_ms: None, arrival, until })
+        PhaseTally::new(&Phase { name, role, deadline_ms: None, target_ms: None, arrival, until })
     }
 
     fn request(tally: &mut PhaseTally, ended_ns: u64, how: Ended) {

@@ -26,6 +26,10 @@ pub(super) struct Book {
     pub(super) classes: Vec<ClassCounts>,
     /// In closed loops: by client.
     pub(super) clients: Vec<ClientCounts>,
+    /// Of everything that ended otherwise than by a refusal, from the intended start: what was
+    /// answered, and what was accepted and came to nothing, at the time that this took. A service
+    /// that lets the slow ones time out does not become quick by it.
+    pub(super) accepted: LatencyHistogram,
     /// Time to refusal, from the intended start.
     pub(super) refusals: LatencyHistogram,
     pub(super) by_reason: BTreeMap<String, u64>,
@@ -34,23 +38,40 @@ pub(super) struct Book {
     pub(super) windows: Windows,
 }
 
-/// What requests of one class came to.
+/// What requests of one class came to:
+/// `offered = dropped + completed + shed + timed_out + failed + in_flight`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ClassCounts {
     pub(super) offered: u64,
+    pub(super) dropped: u64,
     pub(super) completed: u64,
+    /// Of those completed: with a lesser page.
+    pub(super) degraded: u64,
     /// Completed within the phase's deadline.
     pub(super) in_time: u64,
     pub(super) shed: u64,
+    /// Given up, or answered as too late.
+    pub(super) timed_out: u64,
+    /// Lost with their connection, or answered wrongly.
+    pub(super) failed: u64,
     /// Of those completed, from the intended start.
     pub(super) response: LatencyHistogram,
+}
+
+impl ClassCounts {
+    /// Those that have not ended.
+    pub(super) const fn in_flight(&self) -> u64 {
+        let ended = self.completed + self.shed + self.timed_out + self.failed;
+        self.offered - self.dropped - ended
+    }
 }
 
 /// What one client of a closed loop got.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ClientCounts {
     pub(super) completed: u64,
-    response_ns: u64,
+    /// Of all those together.
+    pub(super) response_ns: u64,
 }
 
 impl ClientCounts {
@@ -85,6 +106,7 @@ impl Book {
             deadline_ns: phase.deadline_ms.map(|ms| ms.saturating_mul(1_000_000)),
             classes: vec![ClassCounts::default(); n_classes],
             clients: vec![ClientCounts::default(); n_clients],
+            accepted: LatencyHistogram::new(),
             refusals: LatencyHistogram::new(),
             by_reason: BTreeMap::new(),
             n_late: 0,
@@ -111,6 +133,7 @@ impl Book {
     /// Counts a due request that is never made.
     pub(super) fn drop_due(&mut self, class_idx: usize) {
         self.classes[class_idx].offered += 1;
+        self.classes[class_idx].dropped += 1;
         self.tally.recorder.drop_due();
     }
 
@@ -131,17 +154,31 @@ impl Book {
             Got::GaveUp => Ended::TimedOut,
             Got::Lost(kind) => Ended::Failed(kind),
         };
-        if matches!(ended, Ended::Right | Ended::Degraded) {
-            self.complete(begun, ended_ns);
+        if ended != Ended::Shed && self.tally.counts_at(ended_ns) {
+            self.accept(begun, ended_ns, &ended);
         }
         self.tally.end(begun.ticket, ended_ns, ended);
     }
 
-    fn complete(&mut self, begun: &Begun, ended_ns: u64) {
-        if !self.tally.counts_at(ended_ns) {
-            return;
-        }
+    /// Counts the end of a request that was not refused.
+    fn accept(&mut self, begun: &Begun, ended_ns: u64, ended: &Ended) {
         let response_ns = ended_ns.saturating_sub(begun.ticket.intended_ns);
+        self.accepted.record(response_ns);
+        self.windows.note(ended_ns, response_ns);
+        let class = &mut self.classes[begun.class_idx];
+        match ended {
+            Ended::Right => self.complete(begun, response_ns),
+            Ended::Degraded => {
+                class.degraded += 1;
+                self.complete(begun, response_ns);
+            }
+            Ended::TimedOut => class.timed_out += 1,
+            Ended::Failed(_) | Ended::Wrong(_) => class.failed += 1,
+            Ended::Shed => unreachable!("the caller has told refusals apart"),
+        }
+    }
+
+    fn complete(&mut self, begun: &Begun, response_ns: u64) {
         let class = &mut self.classes[begun.class_idx];
         class.completed += 1;
         class.in_time += u64::from(self.deadline_ns.is_some_and(|most| response_ns <= most));
@@ -151,7 +188,6 @@ impl Book {
             client.completed += 1;
             client.response_ns += response_ns;
         }
-        self.windows.note(ended_ns, response_ns);
     }
 
     #[cold]
@@ -191,6 +227,7 @@ mod tests {
             name: "p".to_owned(),
             role: Role::Measure,
             deadline_ms: Some(10),
+            target_ms: None,
             arrival: Arrival::Poisson { rate_per_s: 1 },
             until: Until::DurationMs(1_000),
         };
@@ -226,7 +263,9 @@ mod tests {
         assert_eq!((counts.in_flight(), book.n_late), (1, 1));
         let [first, second] = &book.classes[..] else { panic!("two classes") };
         assert_eq!((first.offered, first.completed, first.in_time, first.shed), (3, 2, 1, 1));
-        assert_eq!((second.offered, second.completed), (6, 0));
+        assert_eq!((first.degraded, first.in_flight()), (1, 0));
+        assert_eq!((second.offered, second.completed, second.dropped), (6, 0, 1));
+        assert_eq!((second.timed_out, second.failed, second.in_flight()), (2, 2, 1));
         assert_eq!(book.clients[0].mean_response_ns(), Some(10 * MS));
         assert_eq!(book.clients[1].mean_response_ns(), None);
         assert!((book.goodput_per_s() - 1.0).abs() < 1e-9);
@@ -245,11 +284,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_accepted_and_came_to_nothing_counts_at_the_time_that_this_took() {
+        let mut book = book();
+        request(&mut book, 0, 5 * MS, Got::Answer(Answer::Whole));
+        request(&mut book, 0, 6 * MS, shed("queue_full"));
+        request(&mut book, 0, 100 * MS, Got::Answer(Answer::Late));
+        request(&mut book, 0, 200 * MS, Got::GaveUp);
+        request(&mut book, 0, 220 * MS, Got::Lost("connection"));
+        assert_eq!((book.accepted.values().len(), book.refusals.values().len()), (4, 1));
+        assert!(book.accepted.values().max() >= 220 * MS);
+        assert_eq!(book.classes[0].response.values().len(), 1);
+        assert_eq!(book.windows.finish(250 * MS), [Some(220 * MS)]);
+    }
+
+    #[test]
     fn what_ends_behind_the_window_is_in_no_count() {
         let mut book = book();
         request(&mut book, 0, 1_001 * MS, shed("rate"));
         request(&mut book, 0, 1_001 * MS, Got::Answer(Answer::Late));
         assert_eq!((book.by_reason.len(), book.n_late, book.classes[0].shed), (0, 0, 0));
-        assert_eq!(book.refusals.values().len(), 0);
+        assert_eq!((book.refusals.values().len(), book.accepted.values().len()), (0, 0));
+        assert_eq!(book.classes[0].in_flight(), 2);
     }
 }

@@ -1,4 +1,7 @@
 //! Clients that wait for their reply, think, and ask again; in steps, more of them and fewer.
+//!
+//! One that is refused thinks like any other before it asks again, and no longer: if all waited the
+//! whole second of a `retry-after`, the load would be gone that a step is to show.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -6,15 +6,26 @@ use std::collections::BTreeMap;
 
 use forebay_workloads::staged::Config;
 
-use super::book::{Book, ClassCounts};
+use super::book::{Book, ClassCounts, ClientCounts};
 use super::drive::{Driven, Order};
 use super::fairness::jain;
 use super::settling::{Step, settling};
-use crate::dump::{Better, ExtraMetric, Finite, Latency, LoopKind, Measured, Repetition, to_f64};
+use crate::dump::{
+    Better, ExtraMetric, Finite, Latency, LoopKind, Measured, REJECTED_PREFIX, Repetition, to_f64,
+};
 use crate::load::LatencyHistogram;
 use crate::looks::{self, Subject};
 use crate::subject::CellSpec;
 use crate::workload_file::{Arrival, Phase};
+
+/// How busy the clients' shard may be, in percent, before it is the clients that are measured.
+///
+/// What counts is the time in turns that had work; looking for some and the last write of a turn do
+/// not, so a shard without any room left reads less than 100: in `results/echo` 84 with 1,000
+/// connections and a server at 80 %, 98 with 10,000. A shard that keeps a whole server core busy with
+/// requests of one connection each, and waits for it, reads 5 to 50 there, and 71 with 10,000
+/// connections.
+const CLIENT_BUSY_PERCENT_MAX: f64 = 80.0;
 
 /// The repetition of a cell. Its costs and its memory are the server's alone.
 pub(super) fn repetition(
@@ -28,17 +39,18 @@ pub(super) fn repetition(
     let mut repetition = counted(&driven);
     repetition.sockets = Measured::Value(sockets.to_owned());
     looks::insert(&mut repetition, subject, &driven.before, &driven.after);
+    repetition.invalid_reasons.extend(without_room(&repetition.extra));
     let mut extra = Extra(&mut repetition.extra);
     let growth = driven.memory_growth_percent.clone();
     extra.put("memory_growth_percent", "percent", Better::Lower, growth);
     extra.number("connections_opened", "connections", Better::None, driven.farewell.n_opened);
-    extra.offered(&driven, spec.phase.arrival.loop_kind());
+    extra.offered(&driven, order.capacity_per_s, spec.phase.arrival.loop_kind());
     extra.refusals(&driven.book);
     extra.fairness(&driven.book, &spec.phase);
     for (class, counts) in config.classes.iter().zip(&driven.book.classes) {
         extra.class(&class.name, counts, &driven.book);
     }
-    extra.steps(driven.book, &spec.phase, order.target_ns);
+    extra.steps(driven.book, &spec.phase);
     repetition
 }
 
@@ -53,6 +65,17 @@ fn counted(driven: &Driven) -> Repetition {
     let troubles = farewell.troubles.reasons(farewell.n_opened, n_counted);
     repetition.invalid_reasons.extend(troubles);
     repetition
+}
+
+/// Why the clients could not ask as they were to.
+fn without_room(extra: &BTreeMap<String, ExtraMetric>) -> Option<String> {
+    let busy_percent = extra.get("client_busy_percent")?.value.get()?;
+    (busy_percent > CLIENT_BUSY_PERCENT_MAX).then(|| {
+        format!(
+            "overloaded generator: the clients' shard had work for {busy_percent:.0} % of the time, \
+             more than {CLIENT_BUSY_PERCENT_MAX} %: it is the clients that were measured"
+        )
+    })
 }
 
 /// The metrics of this workload.
@@ -82,7 +105,7 @@ impl Extra<'_> {
     }
 
     /// What was asked of the service, and what it can do.
-    fn offered(&mut self, driven: &Driven, kind: LoopKind) {
+    fn offered(&mut self, driven: &Driven, capacity_per_s: Option<f64>, kind: LoopKind) {
         let rate = driven.schedule.map(|arrival| to_f64(arrival.rate_per_s()));
         let rate = rate.and_then(Finite::new);
         let of_loop = match kind {
@@ -91,8 +114,8 @@ impl Extra<'_> {
         };
         let rate = Measured::from_option(rate, of_loop);
         self.put("offered_per_s", "per_s", Better::None, rate);
-        let capacity = driven.capacity_per_s.and_then(Finite::new);
-        let capacity = Measured::from_option(capacity, "no closed warm-up has shown it");
+        let capacity = capacity_per_s.and_then(Finite::new);
+        let capacity = Measured::from_option(capacity, "only a relative rate asks for it");
         self.put("capacity_per_s", "per_s", Better::Higher, capacity);
     }
 
@@ -102,13 +125,18 @@ impl Extra<'_> {
         let accepted = counts.settled() - counts.shed;
         self.number("accepted", "requests", Better::None, accepted);
         self.number("late", "requests", Better::Lower, book.n_late);
-        let accepted = latency(book.tally.recorder.response());
-        self.nanos("response_p90_ns", &accepted.p90_ns);
+        let completed = latency(book.tally.recorder.response());
+        self.nanos("response_p90_ns", &completed.p90_ns);
+        let accepted = latency(&book.accepted);
+        self.nanos("accepted_p50_ns", &accepted.p50_ns);
+        self.nanos("accepted_p90_ns", &accepted.p90_ns);
+        self.nanos("accepted_p99_ns", &accepted.p99_ns);
+        self.nanos("accepted_p999_ns", &accepted.p999_ns);
         let refused = latency(&book.refusals);
         self.nanos("refusal_p50_ns", &refused.p50_ns);
         self.nanos("refusal_p99_ns", &refused.p99_ns);
         for (reason, n) in &book.by_reason {
-            self.number(format!("rejected.{reason}"), "requests", Better::None, *n);
+            self.number(format!("{REJECTED_PREFIX}{reason}"), "requests", Better::None, *n);
         }
     }
 
@@ -118,24 +146,28 @@ impl Extra<'_> {
             Arrival::Steps { .. } => Err("clients of steps do not ask alike"),
             _ => Err("only clients of a closed loop are told apart"),
         };
-        let index = |index: Option<f64>| match alike {
-            Ok(()) => {
-                let index = index.and_then(Finite::new);
-                Measured::from_option(index, "no client got anything")
-            }
+        let index = |index: Option<f64>, reason: &str| match alike {
+            Ok(()) => Measured::from_option(index.and_then(Finite::new), reason),
             Err(reason) => Measured::absent(reason),
         };
         let completed = jain(book.clients.iter().map(|client| client.completed));
-        self.put("jain_index", "ratio", Better::Higher, index(completed));
-        let means = book.clients.iter().filter_map(|client| client.mean_response_ns());
-        self.put("jain_index_response", "ratio", Better::Higher, index(jain(means)));
+        let completed = index(completed, "no client got anything");
+        self.put("jain_index", "ratio", Better::Higher, completed);
+        let response = jain_of_means(&book.clients);
+        let response = index(response, "a client that got nothing has no mean response time");
+        self.put("jain_index_response", "ratio", Better::Higher, response);
     }
 
     fn class(&mut self, class: &str, counts: &ClassCounts, book: &Book) {
         let name = |what: &str| format!("class.{class}.{what}");
         self.number(name("offered"), "requests", Better::None, counts.offered);
+        self.number(name("dropped"), "requests", Better::Lower, counts.dropped);
         self.number(name("completed"), "requests", Better::Higher, counts.completed);
+        self.number(name("degraded"), "requests", Better::Lower, counts.degraded);
         self.number(name("rejected"), "requests", Better::Lower, counts.shed);
+        self.number(name("timed_out"), "requests", Better::Lower, counts.timed_out);
+        self.number(name("failed"), "requests", Better::Lower, counts.failed);
+        self.number(name("in_flight_at_end"), "requests", Better::None, counts.in_flight());
         let goodput = if book.tally.recorder.has_deadline() {
             let seconds = to_f64(book.tally.recorder.measured_ns()) / 1e9;
             Measured::ratio(to_f64(counts.in_time), seconds, "the measured interval is empty")
@@ -150,22 +182,22 @@ impl Extra<'_> {
     }
 
     /// How the response time followed each change of the load.
-    fn steps(&mut self, book: Book, phase: &Phase, target_ns: Option<u64>) {
+    fn steps(&mut self, book: Book, phase: &Phase) {
         let end_ns = book.tally.recorder.measured_ns();
         let steps = changes(&phase.arrival, end_ns);
         if steps.is_empty() {
             return;
         }
         let p90s_ns = book.windows.finish(end_ns);
+        let level_ns = phase.target_ms.map(|ms| ms.saturating_mul(1_000_000));
         let went: Vec<_> = steps
             .into_iter()
-            .map(|(number, step)| (number, settling(&p90s_ns, step, target_ns)))
-            .map(|(number, went)| {
-                let settle_ms = went.clone().and_then(|went| {
-                    went.settle_ms.ok_or_else(|| format!("step {number} did not settle"))
-                });
-                let overshoot = went.map(|went| went.overshoot_percent);
-                (number, settle_ms.map(to_f64), overshoot)
+            .map(|(number, step)| {
+                let level_ns = level_ns.ok_or_else(|| "the phase has no target_ms".to_owned());
+                let went = level_ns.and_then(|level_ns| settling(&p90s_ns, step, level_ns));
+                let settle_ms = went.clone().map(|went| to_f64(went.settle_ms));
+                let silent = || format!("nothing but refusals came in step {number}");
+                (number, settle_ms, went.and_then(|went| went.overshoot_percent.ok_or_else(silent)))
             })
             .collect();
         if went.len() > 1 {
@@ -207,6 +239,13 @@ fn changes(arrival: &Arrival, end_ns: u64) -> Vec<(u64, Step)> {
     }
 }
 
+/// Jain's index over the mean response times; `None` where a client has none: leaving it out would
+/// call a service fair that answers only some.
+fn jain_of_means(clients: &[ClientCounts]) -> Option<f64> {
+    let means: Option<Vec<u64>> = clients.iter().map(ClientCounts::mean_response_ns).collect();
+    jain(means?.into_iter())
+}
+
 fn latency(histogram: &LatencyHistogram) -> Latency {
     Latency::from_histogram(histogram.values(), histogram.overflow_count())
 }
@@ -223,5 +262,25 @@ mod tests {
         assert_eq!(changes(&steps, 6_000_000), expected);
         assert_eq!(changes(&Arrival::Relative { percent: 400 }, 7), [step(0, 0, 7)]);
         assert_eq!(changes(&Arrival::Poisson { rate_per_s: 1 }, 7), []);
+    }
+
+    #[test]
+    fn a_client_that_got_nothing_leaves_no_index_of_response_times() {
+        let got = ClientCounts { completed: 4, response_ns: 400 };
+        assert_eq!(jain_of_means(&[got, got]), Some(1.0));
+        assert_eq!(jain_of_means(&[got, ClientCounts::default()]), None);
+    }
+
+    #[test]
+    fn clients_without_room_make_the_repetition_invalid_and_busy_ones_do_not() {
+        let of = |busy_percent: Measured<Finite>| {
+            let mut extra = BTreeMap::new();
+            crate::extras::insert_busy_percent(&mut extra, "client", busy_percent);
+            without_room(&extra)
+        };
+        assert_eq!(of(Measured::number(71.0)), None);
+        assert_eq!(of(Measured::absent("the interval is empty")), None);
+        let told = of(Measured::number(84.1)).unwrap();
+        assert!(told.starts_with("overloaded generator: ") && told.contains("84 %"), "{told}");
     }
 }

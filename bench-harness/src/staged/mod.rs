@@ -6,9 +6,15 @@
 //! overload of known depth on any host.
 //!
 //! ```text
+//! bare server ─► closed warm-ups ─► stop it           only where a relative rate is asked for
+//!                      └ goodput = 100 %
 //! start server ─► warm-ups ─► measured phase ─► last look at all connections ─► stop both
-//!                    │ goodput = 100 %   └ usage of the server before, at 10 s, after
+//!                                   └ usage of the server before, at 10 s, at the end, after
 //! ```
+//!
+//! What the service can do must not depend on what is compared: a controller that refuses in the
+//! warm-up would be offered a share of the less that it let through, and look good under it. So
+//! capacity is found on a server of its own, the same in all but what refuses.
 
 mod asks;
 mod reply;
@@ -23,12 +29,15 @@ mod fairness;
 mod drive;
 mod figures;
 
+use std::collections::BTreeMap;
+
 use forebay_workloads::staged::Config;
 
 use crate::client_shard::{ClientShard, DESCRIPTORS_ASIDE};
 use crate::dump::Repetition;
 use crate::server::{ServerProcess, ServerSpec, Service};
 use crate::subject::{CellError, CellSpec};
+use crate::workload_file::{Conditioner, Stage};
 use crate::{cpus, process};
 
 use drive::Order;
@@ -43,16 +52,20 @@ pub(crate) fn run(spec: &CellSpec, config: &Config) -> Result<Repetition, CellEr
     process::allow_open_files(u64::from(config.clients.connections) + DESCRIPTORS_ASIDE)
         .map_err(CellError::Setup)?;
     let server_cpus = cpus::of_shards(&spec.engine)?;
-    let server = ServerProcess::start(&ServerSpec {
+    let server = ServerSpec {
         peer: spec.peer,
         engine: spec.engine.clone(),
         service: Service::Staged(config.clone()),
         stages: spec.stages.clone(),
         seed: spec.seed,
         cpus: server_cpus.clone(),
-    })?;
+    };
     let shard = ClientShard::start(&server_cpus, spec.seed)?;
-    let order = Order::new(spec, config);
+    let mut order = Order::new(spec, config);
+    if order.asks_for_a_share() {
+        order.capacity_per_s = Some(capacity_per_s(&server, &order, &shard)?);
+    }
+    let server = ServerProcess::start(&server)?;
     let (ordered, clients) = (order.clone(), shard.handle().clone());
     let (driven, server) =
         shard.run(move || async move { drive::run(&ordered, server, &clients).await })?;
@@ -60,4 +73,46 @@ pub(crate) fn run(spec: &CellSpec, config: &Config) -> Result<Repetition, CellEr
     repetition.invalid_reasons.extend(shard.stop());
     server.stop()?;
     Ok(repetition)
+}
+
+/// What the service can do when it refuses nothing: 100 percent of a relative rate.
+fn capacity_per_s(
+    server: &ServerSpec,
+    order: &Order,
+    shard: &ClientShard,
+) -> Result<f64, CellError> {
+    let server =
+        ServerProcess::start(&ServerSpec { stages: bare(&server.stages), ..server.clone() })?;
+    let order = order.clone();
+    let (capacity_per_s, server) =
+        shard.run(move || async move { drive::capacity(&order, server).await })?;
+    server.stop()?;
+    Ok(capacity_per_s)
+}
+
+/// The same stages without what refuses by the state of the service.
+fn bare(stages: &BTreeMap<String, Stage>) -> BTreeMap<String, Stage> {
+    let mut stages = stages.clone();
+    for stage in stages.values_mut() {
+        stage.conditioner = stage.conditioner.map(|_| Conditioner::None);
+        stage.admission = None;
+    }
+    stages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_service_is_the_same_in_all_but_what_refuses() {
+        let stages = |dynamic: &str| -> BTreeMap<String, Stage> {
+            serde_json::from_str(&format!(r#"{{"dynamic": {{{dynamic}}}}}"#)).unwrap()
+        };
+        let kept = r#""items_max": 3, "queue_max": 9, "rate_per_s": 70"#;
+        let refusing =
+            r#""conditioner": {"usits03": {"target_us": 5}}, "admission": {"in_flight_max": 1}"#;
+        let whole = stages(&format!("{kept}, {refusing}"));
+        assert_eq!(bare(&whole), stages(&format!(r#"{kept}, "conditioner": "none""#)));
+    }
 }

@@ -1,12 +1,16 @@
 //! How soon and by how much response times follow a change of the load.
 //!
-//! The phase is cut into windows of [`WINDOW_NS`]; each has the 90th percentile of what was answered
-//! in it. Those of one step are compared with a level: the target of the conditioner where one is
-//! set, else what the step itself comes to, the median of its last third. A step has *settled* at
-//! the beginning of the first [`CALM_WINDOWS`] windows in a row, without a gap, none of which lies
-//! above the level by more than [`BAND_PERCENT`]; windows in which nothing was answered are a gap.
-//! Its *overshoot* is by how much its worst window lies above the level. Lying below is no fault: a
-//! light load is answered sooner than any target.
+//! The phase is cut into windows of [`WINDOW_NS`]; each has the 90th percentile of what ended in it,
+//! refusals apart: what was answered, and what was accepted and came to nothing, at the time that
+//! this took. Those of one step are compared with a level, the phase's `target_ms`: the same for
+//! every cell of a file, so that one which refuses nothing is held to it as well. A window is *calm*
+//! when it does not lie above the level by more than [`BAND_PERCENT`]; one in which nothing ended
+//! is not. A step has *settled* at the beginning of its first calm run of [`CALM_WINDOWS`] windows
+//! that holds to the end of the step: of the windows from there on at most [`OUTLIERS_PERCENT`] are
+//! not calm, for the percentile of few answers is noisy, and no two of them in a row, for that is an
+//! outbreak. A step that does not settle counts as its whole length: there is then a figure, and it
+//! is worse than any of a step that did. *Overshoot* is by how much the worst window lies above the
+//! level. Lying below is no fault: a light load is answered sooner than any target.
 
 /// Length of a window: short enough to see a second of settling, long enough for a percentile.
 pub(super) const WINDOW_NS: u64 = 250_000_000;
@@ -14,6 +18,8 @@ pub(super) const WINDOW_NS: u64 = 250_000_000;
 pub(super) const CALM_WINDOWS: usize = 4;
 /// How far above the level a window may lie.
 pub(super) const BAND_PERCENT: u64 = 25;
+/// Windows of a calm run that may not be calm: of the twenty of a step of 5 s two.
+pub(super) const OUTLIERS_PERCENT: usize = 10;
 /// Answers of one window that are looked at; further ones change its percentile little. At 8 bytes
 /// each it bounds what a busy window holds.
 const ANSWERS_MAX: usize = 65_536;
@@ -38,9 +44,10 @@ pub(super) struct Step {
 /// How a step went.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Settling {
-    /// From the step's beginning; `None` when it did not settle.
-    pub(super) settle_ms: Option<u64>,
-    pub(super) overshoot_percent: f64,
+    /// From the step's beginning; its whole length when it did not settle.
+    pub(super) settle_ms: u64,
+    /// `None` when nothing but refusals came in the whole step.
+    pub(super) overshoot_percent: Option<f64>,
 }
 
 impl Windows {
@@ -68,16 +75,17 @@ impl Windows {
     }
 }
 
+/// The nearest rank: the least value that nine tenths do not exceed.
 fn percentile_90(values: &mut [u64]) -> Option<u64> {
-    let last = values.len().checked_sub(1)?;
-    Some(*values.select_nth_unstable(last * 9 / 10).1)
+    let rank = (values.len() * 9).div_ceil(10);
+    Some(*values.select_nth_unstable(rank.checked_sub(1)?).1)
 }
 
 /// How a step went, by its windows; why not where that cannot be told.
 pub(super) fn settling(
     p90s_ns: &[Option<u64>],
     step: Step,
-    target_ns: Option<u64>,
+    level_ns: u64,
 ) -> Result<Settling, String> {
     // A window that two steps share tells of neither.
     let first = usize::try_from(step.from_ns.div_ceil(WINDOW_NS)).unwrap_or(usize::MAX);
@@ -87,27 +95,30 @@ pub(super) fn settling(
         let ms = WINDOW_NS / 1_000_000;
         return Err(format!("the step has fewer than {CALM_WINDOWS} windows of {ms} ms"));
     }
-    let level_ns = target_ns.or_else(|| final_level(windows));
-    let level_ns = level_ns.filter(|level_ns| *level_ns > 0);
-    let level_ns = level_ns.ok_or("nothing was answered in the last third of the step")?;
     let highest_ns = level_ns.saturating_mul(100 + BAND_PERCENT) / 100;
     let is_calm = |window: &Option<u64>| window.is_some_and(|p90_ns| p90_ns <= highest_ns);
-    let settled = windows.windows(CALM_WINDOWS).position(|row| row.iter().all(is_calm));
-    let worst_ns = windows.iter().flatten().max().copied().unwrap_or(0);
-    let above_ns = worst_ns.saturating_sub(level_ns);
-    let begun_ns = |idx: usize| (first + idx) as u64 * WINDOW_NS - step.from_ns;
+    let calm: Vec<bool> = windows.iter().map(is_calm).collect();
+    let settled_ns = settled(&calm).map_or(step.to_ns, |idx| (first + idx) as u64 * WINDOW_NS);
+    let above_percent = |worst_ns: u64| {
+        let above_ns = crate::dump::to_f64(worst_ns.saturating_sub(level_ns));
+        above_ns * 100.0 / crate::dump::to_f64(level_ns)
+    };
     Ok(Settling {
-        settle_ms: settled.map(|idx| begun_ns(idx) / 1_000_000),
-        overshoot_percent: crate::dump::to_f64(above_ns) * 100.0 / crate::dump::to_f64(level_ns),
+        settle_ms: (settled_ns - step.from_ns) / 1_000_000,
+        overshoot_percent: windows.iter().flatten().max().copied().map(above_percent),
     })
 }
 
-/// The median of the last third.
-fn final_level(windows: &[Option<u64>]) -> Option<u64> {
-    let last = &windows[windows.len() - windows.len().div_ceil(3)..];
-    let mut values: Vec<u64> = last.iter().flatten().copied().collect();
-    let middle = values.len() / 2;
-    (!values.is_empty()).then(|| *values.select_nth_unstable(middle).1)
+/// The window at which the calm run begins that holds to the end.
+fn settled(calm: &[bool]) -> Option<usize> {
+    let n_outliers = |run: &[bool]| run.iter().filter(|calm| !**calm).count();
+    let holds = |from: &usize| {
+        let run = &calm[*from..];
+        n_outliers(&run[..CALM_WINDOWS]) == 0
+            && run.windows(2).all(|two| two[0] || two[1])
+            && n_outliers(run) * 100 <= run.len() * OUTLIERS_PERCENT
+    };
+    (0..(calm.len() + 1).saturating_sub(CALM_WINDOWS)).find(holds)
 }
 
 #[cfg(test)]
@@ -125,31 +136,54 @@ mod tests {
         Step { from_ns: 0, to_ns: windows.len() as u64 * WINDOW_NS }
     }
 
-    fn settled(p90s_ms: &[u64], target_ms: Option<u64>) -> (Option<u64>, u64) {
+    /// Settling time and overshoot against a level of 50 ms.
+    fn went(p90s_ms: &[u64]) -> (u64, Option<f64>) {
         let windows = windows(p90s_ms);
-        let target_ns = target_ms.map(|ms| ms * MS);
-        let settling = settling(&windows, whole(&windows), target_ns).unwrap();
-        let overshoot = settling.overshoot_percent.round();
-        assert!((0.0..1e6).contains(&overshoot));
-        (settling.settle_ms, format!("{overshoot}").parse().unwrap())
+        let settling = settling(&windows, whole(&windows), 50 * MS).unwrap();
+        (settling.settle_ms, settling.overshoot_percent)
     }
 
     #[test]
-    fn a_step_settles_where_a_calm_second_begins() {
-        assert_eq!(settled(&[50, 50, 50, 50], Some(50)), (Some(0), 0));
-        assert_eq!(settled(&[200, 100, 62, 60, 55, 50], Some(50)), (Some(500), 300));
-        // A second outbreak puts it off; one just above the band, too.
-        assert_eq!(settled(&[90, 50, 50, 50, 63, 50, 50, 50, 50], Some(50)), (Some(1_250), 80));
-        assert_eq!(settled(&[90, 90, 50, 50, 50], Some(50)), (None, 80));
-        // Below the target is no fault, silence is no calm.
-        assert_eq!(settled(&[1, 1, 1, 1], Some(50)), (Some(0), 0));
-        assert_eq!(settled(&[50, 0, 50, 50, 50, 50], Some(50)), (Some(500), 0));
+    fn a_step_settles_where_its_lasting_calm_begins() {
+        assert_eq!(went(&[50, 50, 50, 50]), (0, Some(0.0)));
+        assert_eq!(went(&[200, 100, 62, 60, 55, 50]), (500, Some(300.0)));
+        // Below the target is no fault; silence is no calm; just above the band is above it.
+        assert_eq!(went(&[1, 1, 1, 1]), (0, Some(0.0)));
+        assert_eq!(went(&[50, 0, 50, 50, 50, 50]), (500, Some(0.0)));
+        assert_eq!(went(&[90, 50, 50, 50, 63, 50, 50, 50, 50]), (1_250, Some(80.0)));
     }
 
     #[test]
-    fn without_a_target_a_step_is_compared_with_what_it_comes_to() {
-        assert_eq!(settled(&[400, 200, 10, 10, 10, 10, 11, 10, 10], None), (Some(500), 3_900));
-        assert_eq!(settled(&[10; 8], None), (Some(0), 0));
+    fn a_later_outbreak_ends_a_calm_second() {
+        assert_eq!(went(&[50, 50, 50, 50, 90, 90, 50, 50, 50, 50]), (1_500, Some(80.0)));
+        // However long the calm before: two windows in a row are no outlier.
+        let mut long = [50; 60];
+        long[30..32].fill(90);
+        assert_eq!(went(&long), (8_000, Some(80.0)));
+        long[59] = 90;
+        assert_eq!(went(&long), (8_000, Some(80.0)), "one of 28 windows is an outlier");
+    }
+
+    #[test]
+    fn one_window_in_ten_may_be_an_outlier_and_no_more() {
+        let step = |above: &[usize]| {
+            let mut p90s_ms = [50; 20];
+            above.iter().for_each(|idx| p90s_ms[*idx] = 90);
+            went(&p90s_ms).0
+        };
+        assert_eq!(step(&[7, 12]), 0);
+        assert_eq!(step(&[5, 7, 12]), 2_000, "behind the second: one of twelve");
+        // The run itself begins calm.
+        assert_eq!(step(&[2]), 750);
+    }
+
+    #[test]
+    fn a_step_that_does_not_settle_counts_as_its_whole_length() {
+        assert_eq!(went(&[90, 90, 50, 50, 50]), (1_250, Some(80.0)));
+        assert_eq!(went(&[50, 50, 50, 50, 90, 90]), (1_500, Some(80.0)));
+        assert_eq!(went(&[0, 0, 0, 0]), (1_000, None));
+        // At the end of a load that never comes down, its own last level is no excuse.
+        assert_eq!(went(&[900; 8]), (2_000, Some(1_700.0)));
     }
 
     #[test]
@@ -157,23 +191,32 @@ mod tests {
         let windows = windows(&[10, 10, 10, 10, 90, 90, 10, 10, 10, 10]);
         let from_ns = 4 * WINDOW_NS;
         let step = Step { from_ns, to_ns: 10 * WINDOW_NS };
-        let second = settling(&windows, step, Some(10 * MS)).unwrap();
-        assert_eq!(second, Settling { settle_ms: Some(500), overshoot_percent: 800.0 });
+        let second = settling(&windows, step, 10 * MS).unwrap();
+        assert_eq!(second, Settling { settle_ms: 500, overshoot_percent: Some(800.0) });
         let first = Step { from_ns: 0, to_ns: from_ns };
-        let first = settling(&windows, first, Some(10 * MS)).unwrap();
-        assert_eq!(first, Settling { settle_ms: Some(0), overshoot_percent: 0.0 });
+        let first = settling(&windows, first, 10 * MS).unwrap();
+        assert_eq!(first, Settling { settle_ms: 0, overshoot_percent: Some(0.0) });
         // A step that begins within a window has its first one behind it.
         let late = Step { from_ns: from_ns - 50 * MS, ..step };
-        let late = settling(&windows, late, Some(10 * MS)).unwrap();
-        assert_eq!(late.settle_ms, Some(550));
+        let late = settling(&windows, late, 10 * MS).unwrap();
+        assert_eq!(late.settle_ms, 550);
     }
 
     #[test]
-    fn what_cannot_be_told_has_a_reason() {
+    fn a_step_too_short_to_be_calm_has_a_reason() {
         let few = windows(&[10, 10, 10]);
-        assert!(settling(&few, whole(&few), None).unwrap_err().contains("fewer than 4"));
-        let silent = windows(&[10, 10, 10, 10, 0, 0]);
-        assert!(settling(&silent, whole(&silent), None).unwrap_err().contains("nothing"));
+        let why = settling(&few, whole(&few), 10 * MS).unwrap_err();
+        assert!(why.contains("fewer than 4"), "{why}");
+    }
+
+    #[test]
+    fn nine_tenths_do_not_exceed_the_percentile() {
+        let of = |n: u64| percentile_90(&mut (1..=n).rev().collect::<Vec<_>>());
+        let ranks = [(1, 1), (2, 2), (5, 5), (9, 9), (10, 9), (11, 10), (100, 90), (101, 91)];
+        for (n, rank) in ranks {
+            assert_eq!(of(n), Some(rank), "of {n}");
+        }
+        assert_eq!(of(0), None);
     }
 
     #[test]

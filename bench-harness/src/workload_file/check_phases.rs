@@ -31,6 +31,7 @@ pub(super) fn check_phases(file: &WorkloadFile, faults: &mut Faults) {
         check_phase(&pointer, phase, is_idle(file), faults);
         check_clients(&pointer, phase, file.workload.connections(), faults);
         check_relative(&file.phases, phase_idx, faults);
+        check_target(&pointer, phase, faults);
     }
     match file.phases.last() {
         None => faults.add("/phases", "must hold at least one phase of role `measure`".to_owned()),
@@ -130,6 +131,18 @@ fn check_relative(phases: &[Phase], phase_idx: usize, faults: &mut Faults) {
     {
         let why = "needs a closed warm-up before it, whose goodput is 100 percent".to_owned();
         faults.add(format!("/phases/{phase_idx}/arrival/relative"), why);
+    }
+}
+
+/// A target is told against in a phase whose load changes, and nowhere else.
+fn check_target(pointer: &str, phase: &Phase, faults: &mut Faults) {
+    let Some(target_ms) = phase.target_ms else { return };
+    let pointer = format!("{pointer}/target_ms");
+    if matches!(phase.arrival, Arrival::Steps { .. } | Arrival::Relative { .. }) {
+        faults.range(pointer, target_ms, 1, PAUSE_MS_MAX);
+    } else {
+        let why = "only where the load changes: under `steps` and `relative`".to_owned();
+        faults.add(pointer, why);
     }
 }
 

@@ -19,6 +19,11 @@ pub struct Phase {
     /// Response time within which a request counts towards goodput.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
+    /// Response time, 90th percentile, that is to hold again soon after the load has changed: what
+    /// settling and overshoot are told against, the same in every cell. Only where the load changes,
+    /// in steps or to a share of what the service can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_ms: Option<u64>,
     /// How requests arrive.
     pub arrival: Arrival,
     /// When it ends.
@@ -73,7 +78,8 @@ pub enum Arrival {
         think_time_ns: u64,
     },
     /// Independent of one another, at a share of what the service can do: 100 is the goodput of the
-    /// last closed warm-up before it, in the same process.
+    /// last closed warm-up before it, on a server of its own without conditioners and admission
+    /// limits, so that it does not depend on what they let through.
     Relative {
         /// Mean rate, in percent of it.
         percent: u64,
