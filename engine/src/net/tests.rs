@@ -3,6 +3,7 @@
 //! script panics when a socket is closed with an operation under way, or when two operations of one
 //! kind are. One test for each trap of a completion ring.
 
+mod draining;
 mod rig;
 
 use std::io::ErrorKind;

@@ -74,8 +74,10 @@ pub(super) async fn accept(listener: Listener, config: Config, graph: Graph) {
         hyper: hyper(&config.limits),
     });
     while let Ok(connection) = listener.accept().await {
-        // Refused when the engine stops or has all the requests that it may: the connection closes.
-        spawn(RequestOptions::default(), serve(connection, Rc::clone(&site))).detach();
+        // Whoever had connected when a stop began is heard and refused in words. Where the shard has
+        // all the requests that it may, the connection closes.
+        let options = RequestOptions::default().also_draining();
+        spawn(options, serve(connection, Rc::clone(&site))).detach();
     }
 }
 
