@@ -195,7 +195,7 @@ impl Stream {
         spent: &mut Spent,
     ) {
         self.active_at = now;
-        self.sending.on_sent(bytes, result, spent);
+        self.sending.on_sent(bytes, result, now, spent);
     }
 
     pub(super) fn on_cancelled(&mut self) {
