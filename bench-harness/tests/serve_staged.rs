@@ -4,11 +4,14 @@
 
 #![cfg(feature = "http")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::disallowed_methods, reason = "clients are ordinary threads with the host's clock")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -29,7 +32,8 @@ impl Server {
     fn start(temporary: &Path, more: &[&str]) -> Self {
         let mut command = Command::new(BINARY);
         command.arg("serve").arg(workload("staged.json")).args(more);
-        let mut child = command.env("TMPDIR", temporary).stdout(Stdio::piped()).spawn().unwrap();
+        command.env("TMPDIR", temporary).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Self { child, stdout }
     }
@@ -42,10 +46,22 @@ impl Server {
         rest.unwrap_or_else(|| panic!("said {line:?}")).trim_end().to_owned()
     }
 
-    fn end(mut self, signal: Signal) -> Option<i32> {
+    fn tell(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
-        self.child.wait().unwrap().code()
+    }
+
+    /// How it ends, and what it complains of.
+    fn ended(mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().unwrap().code();
+        let mut complaint = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+        (code, complaint)
+    }
+
+    fn end(self, signal: Signal) -> Option<i32> {
+        self.tell(signal);
+        self.ended().0
     }
 }
 
@@ -58,12 +74,24 @@ impl Drop for Server {
 
 /// The status line of a page, asked on a connection of its own.
 fn status(address: &str, target: &str) -> String {
+    get(address, target).lines().next().unwrap().to_owned()
+}
+
+/// What the server says that it has sent.
+fn sent_bytes(admin: &str) -> u64 {
+    let page = get(admin, "/metrics");
+    let line = page.lines().find_map(|line| line.strip_prefix("forebay_sent_bytes_total"));
+    line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// A whole reply, asked on a connection of its own.
+fn get(address: &str, target: &str) -> String {
     let mut socket = TcpStream::connect(address).unwrap();
     let head = format!("GET {target} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n");
     socket.write_all(head.as_bytes()).unwrap();
     let mut reply = Vec::new();
     socket.read_to_end(&mut reply).unwrap();
-    String::from_utf8_lossy(&reply).lines().next().unwrap().to_owned()
+    String::from_utf8_lossy(&reply).into_owned()
 }
 
 #[test]
@@ -82,4 +110,54 @@ fn the_staged_server_says_where_it_is_and_leaves_nothing_behind() {
         assert_eq!(server.end(signal), Some(0));
         assert_eq!(files(), 0);
     }
+}
+
+#[test]
+fn a_stop_waits_for_a_reply_as_long_as_a_request_may_take() {
+    let temporary = tempfile::tempdir().unwrap();
+    let slow = [
+        "--set=workload.staged.dynamic.service_us=6000000",
+        "--set=workload.staged.dynamic.spread=fixed",
+        "--set=stages.dynamic.run_max_ms=9000",
+    ];
+    let mut server = Server::start(temporary.path(), &slow);
+    let (_, pages) = (server.said("admin"), server.said("ready"));
+    let mut socket = TcpStream::connect(&pages).unwrap();
+    socket.write_all(b"GET /dynamic/1 HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
+    // What came before this one has been read when it is answered.
+    assert_eq!(status(&pages, "/front"), "HTTP/1.1 200 OK");
+    server.tell(Signal::TERM);
+    let mut reply = Vec::new();
+    socket.read_to_end(&mut reply).unwrap();
+    let head = String::from_utf8_lossy(&reply);
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head:?}");
+    assert_eq!(server.ended(), (Some(0), String::new()));
+}
+
+#[test]
+fn what_a_stop_cuts_off_is_said_and_the_program_fails() {
+    const REPLIES: usize = 100;
+    let temporary = tempfile::tempdir().unwrap();
+    let short =
+        ["--set=workload.staged.limits.head_ms=100", "--set=workload.staged.limits.request_ms=100"];
+    let mut server = Server::start(temporary.path(), &short);
+    let (admin, pages) = (server.said("admin"), server.said("ready"));
+    // Reads nothing: what it asked fills the kernel's buffers, and the server waits.
+    let mut greedy = TcpStream::connect(&pages).unwrap();
+    let head = "GET /file/dir00000/class3_9 HTTP/1.1\r\nhost: here\r\n\r\n";
+    greedy.write_all(head.repeat(REPLIES).as_bytes()).unwrap();
+    greedy.peek(&mut [0]).unwrap();
+    let (mut before, mut sent) = (0, sent_bytes(&admin));
+    while sent > before {
+        // Every reading takes a turn of the server's, which sends what can be sent.
+        thread::sleep(Duration::from_millis(100));
+        (before, sent) = (sent, sent_bytes(&admin));
+    }
+    server.tell(Signal::TERM);
+    let (code, complaint) = server.ended();
+    assert_eq!(code, Some(1), "{complaint}");
+    assert!(
+        complaint.contains("the stop cut off") && complaint.contains("1 requests"),
+        "{complaint}"
+    );
 }

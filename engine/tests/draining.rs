@@ -76,3 +76,24 @@ fn who_asks_late_is_told_at_once_and_who_gave_up_is_forgotten() {
         assert_eq!(reply(&asked), Some(Duration::ZERO), "seed {seed}");
     }
 }
+
+#[test]
+fn what_serves_who_had_connected_may_begin_while_a_stop_drains_and_not_after() {
+    for seed in 0..SEEDS {
+        let mut sim = simulation(seed);
+        let begin = || async {
+            draining().await;
+            let refused = spawn(RequestOptions::default(), async {}).await;
+            let served = spawn(RequestOptions::default().also_draining(), async {
+                sleep(Duration::from_millis(1)).await;
+                7
+            });
+            (refused, served.await)
+        };
+        let waiting = sim.handle().submit(0, RequestOptions::default(), begin).unwrap();
+        settle(&mut sim);
+        sim.enter_phase(Phase::Draining);
+        settle(&mut sim);
+        assert_eq!(reply(&waiting), Some((Err(RequestError::Closed), Ok(7))), "seed {seed}");
+    }
+}

@@ -158,6 +158,8 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
     /// Where its admin pages listen, for a service that has some [default: a free port of 127.0.0.1].
+    /// They change something only on loopback, or for whoever sends the token that stands in
+    /// FOREBAY_ADMIN_TOKEN, and then only for those.
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<String>,
     /// Sets any field of the file by its path, such as engine.shards=2.

@@ -1,5 +1,6 @@
 //! `serve`: the service of a workload file alone, for clients of one's own.
 
+use std::env::VarError;
 use std::io;
 use std::net::ToSocketAddrs;
 
@@ -9,7 +10,7 @@ use serde_json::json;
 use super::ServeArgs;
 use super::output::{Sink, complain};
 use crate::exit::Exit;
-use crate::server::{self, DESCRIPTORS_ASIDE, Places, ServerSpec, Service};
+use crate::server::{self, DESCRIPTORS_ASIDE, Places, ServerSpec, Service, TOKEN_VARIABLE};
 use crate::subject::CellError;
 use crate::workload_file::{LoadOptions, LoadedWorkload, Override, load};
 
@@ -110,6 +111,11 @@ fn places(args: &ServeArgs) -> Result<Places, String> {
         let wrong = || format!("--admin `{text}` is no HOST:PORT of this host");
         places.admin = found.ok_or_else(wrong)?;
     }
+    places.admin_token = match std::env::var(TOKEN_VARIABLE) {
+        Ok(token) => Some(token),
+        Err(VarError::NotPresent) => None,
+        Err(VarError::NotUnicode(_)) => return Err(format!("{TOKEN_VARIABLE} is no text")),
+    };
     Ok(places)
 }
 

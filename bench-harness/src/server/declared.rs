@@ -1,11 +1,12 @@
 //! A service of a workload file: what it declares before its engine starts, and how it then serves.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use forebay::net::Address;
 use forebay::{Builder, Engine};
 #[cfg(feature = "http")]
-use forebay_workloads::admin::Admin;
+use forebay_workloads::admin::{Admin, Token};
 use forebay_workloads::echo;
 use forebay_workloads::listening::ServeError;
 use forebay_workloads::staged::Planted;
@@ -13,8 +14,14 @@ use forebay_workloads::staged::Planted;
 use forebay_workloads::staged::{Graph, Staged};
 use serde::{Deserialize, Serialize};
 
+use super::ours::Places;
+#[cfg(feature = "http")]
+use super::ours::TOKEN_VARIABLE;
 use crate::subject::CellError;
 use crate::workload_file::Workload;
+
+/// How long a stop waits for what an echo server has begun: turns, no more.
+const ECHO_DRAIN: Duration = Duration::from_secs(5);
 
 /// A workload that is served over a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +48,15 @@ impl Service {
     #[must_use]
     pub const fn has_admin(&self) -> bool {
         matches!(self, Self::Staged(_))
+    }
+
+    /// How long a stop waits for its clients before it cuts them off.
+    pub(super) fn drain_within(&self) -> Duration {
+        match self {
+            // Its connections are no requests: a stop does not wait for them.
+            Self::Echo(_) => ECHO_DRAIN,
+            Self::Staged(config) => config.limits.drain_within(),
+        }
     }
 
     /// What wrong is done to its replies, to show that its clients find it.
@@ -117,22 +133,24 @@ impl Declared {
     pub(super) fn serve_admin(
         &self,
         engine: &Engine,
-        address: SocketAddr,
+        places: &Places,
     ) -> Result<AdminPages, CellError> {
-        match self {
-            Self::Echo(_) => Ok(AdminPages(None)),
-            Self::Staged(..) => match Admin::start(engine.handle().clone(), address) {
-                Ok(admin) => Ok(AdminPages(Some(admin))),
-                Err(error) => {
-                    Err(CellError::Setup(format!("admin pages cannot be at {address}: {error}")))
-                }
-            },
-        }
+        let Self::Staged(..) = self else { return Ok(AdminPages(None)) };
+        let (handle, address) = (engine.handle().clone(), places.admin);
+        let admin = match &places.admin_token {
+            None => Admin::start(handle, address),
+            Some(text) => {
+                let wrong = || CellError::Setup(format!("{TOKEN_VARIABLE} {}", Token::RULE));
+                Admin::start_guarded(handle, address, Token::new(text).ok_or_else(wrong)?)
+            }
+        };
+        let failed = |error| format!("admin pages cannot be at {address}: {error}");
+        Ok(AdminPages(Some(admin.map_err(|error| CellError::Setup(failed(error)))?)))
     }
 
     /// This build has no service with admin pages.
     #[cfg(not(feature = "http"))]
-    pub(super) fn serve_admin(&self, _: &Engine, _: SocketAddr) -> Result<AdminPages, CellError> {
+    pub(super) fn serve_admin(&self, _: &Engine, _: &Places) -> Result<AdminPages, CellError> {
         Ok(AdminPages)
     }
 }

@@ -32,6 +32,7 @@ use crate::{cpus, process as own};
 
 pub(crate) use calls::CallCounter;
 pub use declared::Service;
+pub(crate) use ours::TOKEN_VARIABLE;
 pub use ours::{Places, Serving, serve};
 pub(crate) use process::ServerProcess;
 pub(crate) use usage::Usage;

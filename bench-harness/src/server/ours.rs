@@ -12,8 +12,9 @@ use super::{Counts, ServerSpec, ShardCounts};
 use crate::cpus;
 use crate::subject::{CellError, apply, configure, stage_stats_between};
 
-/// How long a server may take to drain: requests that clients still wait for.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// The environment's variable with the token that changes by admin pages need: arguments are seen by
+/// every process of the host.
+pub(crate) const TOKEN_VARIABLE: &str = "FOREBAY_ADMIN_TOKEN";
 
 /// Where a service listens.
 #[derive(Debug, Clone)]
@@ -22,6 +23,9 @@ pub struct Places {
     pub service: Address,
     /// For its admin pages, if it has some.
     pub admin: SocketAddr,
+    /// What whoever changes something by the admin pages must know. Without it they change nothing
+    /// unless they are on loopback.
+    pub admin_token: Option<String>,
 }
 
 impl Places {
@@ -29,7 +33,7 @@ impl Places {
     #[must_use]
     pub fn any_port() -> Self {
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { service: admin.into(), admin }
+        Self { service: admin.into(), admin, admin_token: None }
     }
 }
 
@@ -40,6 +44,7 @@ pub struct Serving {
     address: Address,
     service: Declared,
     admin: AdminPages,
+    drain_within: Duration,
     /// The shards as they were when their counts were asked last.
     asked: Vec<ShardSnapshot>,
 }
@@ -61,8 +66,9 @@ pub fn serve(spec: &ServerSpec, places: &Places) -> Result<Serving, CellError> {
     apply(&mut builder, &spec.stages)?;
     let engine = builder.start()?;
     let address = service.serve(&engine, &places.service)?;
-    let admin = service.serve_admin(&engine, places.admin)?;
-    Ok(Serving { engine, address, service, admin, asked: Vec::new() })
+    let admin = service.serve_admin(&engine, places)?;
+    let drain_within = spec.service.drain_within();
+    Ok(Serving { engine, address, service, admin, drain_within, asked: Vec::new() })
 }
 
 impl Serving {
@@ -87,8 +93,7 @@ impl Serving {
     /// What its engine has counted: of its stages, since the last time that this was asked.
     #[must_use]
     pub fn counts(&mut self) -> Counts {
-        let handle = self.engine.handle();
-        let snapshots = (0..handle.n_shards()).filter_map(|shard_idx| handle.snapshot(shard_idx));
+        let snapshots = self.engine.handle().snapshots().into_iter().flatten();
         let now: Vec<ShardSnapshot> = snapshots.map(|snapshot| (*snapshot.shard).clone()).collect();
         let shards = now.iter().map(shard_counts).collect();
         let stages = stage_stats_between(&self.asked, &now);
@@ -97,20 +102,17 @@ impl Serving {
     }
 
     /// Serves until SIGINT or SIGTERM, then drains and stops. Calls `heard` when both signals are
-    /// handled: who is told then may send one. Clients that stay may be cut off.
+    /// handled: who is told then may send one.
     ///
     /// # Errors
-    /// When the signals cannot be had, `heard` fails, or a shard does not stop.
+    /// When the signals cannot be had, `heard` fails, a shard does not stop, or somebody was cut off
+    /// because the service's own limits did not end what was under way.
     pub fn until_signal(self, heard: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let Self { engine, service, admin, .. } = self;
-        let (_, stopped) = engine.run_until_signal_then(DRAIN_MAX, heard)?;
+        let Self { engine, service, admin, drain_within, .. } = self;
+        let (_, stopped) = engine.run_until_signal_then(drain_within, heard)?;
         // Served and kept until here: who asks during the stop is told that it goes on.
         drop((admin, service));
-        if stopped.stuck_shards.is_empty() {
-            Ok(())
-        } else {
-            Err(io::Error::other(unclean(&stopped)))
-        }
+        check_clean(&stopped, drain_within).map_err(io::Error::other)
     }
 
     /// Drains and stops.
@@ -119,11 +121,10 @@ impl Serving {
     /// In words, when something was cut off or a shard does not stop: what was measured may not be
     /// what it seems.
     pub fn stop(self) -> Result<(), String> {
-        let Self { engine, service, admin, .. } = self;
-        let stopped = engine.stop(DRAIN_MAX);
+        let Self { engine, service, admin, drain_within, .. } = self;
+        let stopped = engine.stop(drain_within);
         drop((admin, service));
-        let clean = stopped.drained && stopped.stuck_shards.is_empty();
-        if clean { Ok(()) } else { Err(unclean(&stopped)) }
+        check_clean(&stopped, drain_within)
     }
 }
 
@@ -138,6 +139,34 @@ fn shard_counts(shard: &ShardSnapshot) -> ShardCounts {
     }
 }
 
-fn unclean(stopped: &StopReport) -> String {
-    format!("the engine did not stop cleanly: {stopped:?}")
+/// What was cut off, in words, if anything was.
+fn check_clean(stopped: &StopReport, drain_within: Duration) -> Result<(), String> {
+    let StopReport { drained, requests_cut, batches_abandoned, stuck_shards, .. } = stopped;
+    if *drained && stuck_shards.is_empty() {
+        return Ok(());
+    }
+    let mut words = format!(
+        "the stop cut off what had not ended within {drain_within:?}: {requests_cut} requests, \
+         connections among them; {batches_abandoned} batches were dropped since the start"
+    );
+    for (shard, phase) in stuck_shards {
+        words += &format!("; shard {} is stuck, {phase:?}", shard.index());
+    }
+    Err(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stop_has_cut_off_is_said() {
+        let mut stopped = StopReport::default();
+        stopped.drained = true;
+        assert_eq!(check_clean(&stopped, Duration::from_secs(3)), Ok(()));
+        stopped.drained = false;
+        stopped.requests_cut = 7;
+        let said = check_clean(&stopped, Duration::from_secs(3)).unwrap_err();
+        assert!(said.contains("within 3s: 7 requests"), "{said}");
+    }
 }

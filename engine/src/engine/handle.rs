@@ -1,5 +1,6 @@
 //! The engine as any thread sees it.
 
+use std::ops::Range;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::runtime::shared::board::{Board, Phase};
 use crate::runtime::shared::inbox::Refused;
 use crate::runtime::shared::published::Published;
 use crate::runtime::shared::{Adjustment, Control, Message, Outside, RequestInfo};
-use crate::runtime::{ShardId, TurnRecord};
+use crate::runtime::{ShardId, Time, TurnRecord};
 use crate::task::{self, RequestOptions};
 
 /// How long a question to a shard may take before the asker goes on without it.
@@ -113,17 +114,34 @@ impl Handle {
     /// If there is no such shard.
     #[must_use]
     pub fn snapshot(&self, shard: usize) -> Option<Snapshot> {
-        let published = &self.snapshots[shard];
-        let before = published.get().map(|(at, _)| at);
-        self.outsides[shard].control(Control::Publish);
+        self.ask(shard..shard + 1).pop().flatten()
+    }
+
+    /// What every shard has counted, in their order, as [`Handle::snapshot`] gives it: all are asked
+    /// first, so that however many do not answer, the wait is that for one.
+    #[must_use]
+    pub fn snapshots(&self) -> Vec<Option<Snapshot>> {
+        self.ask(0..self.n_shards())
+    }
+
+    fn ask(&self, shards: Range<usize>) -> Vec<Option<Snapshot>> {
+        let published_at = |shard: usize| self.snapshots[shard].get().map(|(at, _)| at);
+        let before: Vec<_> = shards.clone().map(|shard| (shard, published_at(shard))).collect();
+        for shard in shards.clone() {
+            self.outsides[shard].control(Control::Publish);
+        }
         let asked = self.clock.now();
-        while self.outsides[shard].is_alive() && self.clock.now().since(asked) < ANSWER_WITHIN {
-            if published.get().map(|(at, _)| at) != before {
-                break;
-            }
+        let is_awaited = |&(shard, before): &(usize, Option<Time>)| {
+            self.outsides[shard].is_alive() && published_at(shard) == before
+        };
+        while before.iter().any(is_awaited) && self.clock.now().since(asked) < ANSWER_WITHIN {
             pause();
         }
-        published.get().map(|(at, shard)| Snapshot { age: self.clock.now().since(at), shard })
+        let last = |shard: usize| {
+            let (at, shard) = self.snapshots[shard].get()?;
+            Some(Snapshot { age: self.clock.now().since(at), shard })
+        };
+        shards.map(last).collect()
     }
 
     /// The live requests of a shard, oldest first; empty if it does not answer within 200 ms.

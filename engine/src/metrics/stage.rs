@@ -89,6 +89,8 @@ impl Distribution {
 /// The cells of one stage.
 #[derive(Debug, Default)]
 pub(crate) struct StageMetrics {
+    pub(crate) offered: Counter,
+    answered: Counter,
     pub(crate) calls: Counter,
     pub(crate) deduplicated: Counter,
     items: Counter,
@@ -135,7 +137,7 @@ impl StageMetrics {
 
     pub(crate) fn count_reply<V, E>(&self, reply: &Result<V, CallError<E>>) {
         match reply {
-            Ok(_) => {}
+            Ok(_) => self.answered.add(1),
             Err(CallError::Expired(_)) => self.expired.add(1),
             Err(CallError::Shed(shed)) => self.count_shed(shed.reason),
             Err(_) => self.failed.add(1),
@@ -170,6 +172,8 @@ impl StageMetrics {
         let [full, lingered, idle, closing] = self.sealed.each_ref().map(Counter::get);
         StageSnapshot {
             name: name.to_owned(),
+            offered: self.offered.get(),
+            answered: self.answered.get(),
             calls: self.calls.get(),
             items: self.items.get(),
             batches: self.batches.get(),
@@ -216,6 +220,10 @@ pub struct SealCounts {
 pub struct StageSnapshot {
     /// The stage's name.
     pub name: String,
+    /// Calls that were made here, whatever became of them.
+    pub offered: u64,
+    /// Calls that were made here and got a value.
+    pub answered: u64,
     /// Calls that were queued here; those sent to other shards are queued there.
     pub calls: u64,
     /// Items that were sent in batches.
@@ -279,6 +287,22 @@ impl StageSnapshot {
         (self.batches > 0).then(|| self.items as f64 / self.batches as f64)
     }
 
+    /// Tells where what was offered and what has become of it differ, while so many calls live: each
+    /// call ends once, for one counted reason, and no reason is counted without a call.
+    #[must_use]
+    pub fn imbalance(&self, live: u64) -> Option<String> {
+        let Self { name, offered, answered, expired, shed, refused, failed, cancelled, .. } = self;
+        let ended = answered + expired + shed + refused + failed + cancelled;
+        let by_reason: u64 = self.shed_by.iter().sum();
+        if *offered != ended + live {
+            Some(format!("{name}: offered {offered}, {ended} ended and {live} live"))
+        } else if *shed != by_reason {
+            Some(format!("{name}: shed {shed}, by reason {by_reason}"))
+        } else {
+            None
+        }
+    }
+
     /// Adds what another shard counted for the same stage.
     pub fn merge(&mut self, other: &Self) {
         self.combine(other, u64::saturating_add);
@@ -300,6 +324,8 @@ impl StageSnapshot {
 
     fn combine(&mut self, other: &Self, op: fn(u64, u64) -> u64) {
         let pairs = [
+            (&mut self.offered, other.offered),
+            (&mut self.answered, other.answered),
             (&mut self.calls, other.calls),
             (&mut self.items, other.items),
             (&mut self.batches, other.batches),

@@ -27,6 +27,11 @@ use crate::runtime::ring::{End, ListenSpec, Ring, Socket};
 /// It has room for one waiting task: of several that await [`accept`](Listener::accept), only the
 /// last is woken.
 ///
+/// When a stop begins to drain, nobody more can connect, and [`accept`](Listener::accept) goes on
+/// giving who has, until the last; the stop waits until all are handed out. Begin what serves them
+/// with [`RequestOptions::also_draining`](crate::RequestOptions::also_draining). Of a socket that was
+/// passed or adopted, who stands in line is left to the others that take from it.
+///
 /// When descriptors run out (`EMFILE`), accepting pauses for 10 ms, doubled each time up to 1 s.
 pub struct Listener {
     net: Rc<Net>,
@@ -100,7 +105,8 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// `ConnectionAborted` once the engine stops: nothing more will come.
+    /// `ConnectionAborted` when the engine stops and everybody who has connected was given: nothing
+    /// more will come.
     pub async fn accept(&self) -> io::Result<Connection> {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
@@ -114,11 +120,11 @@ impl Listener {
         let mut waker = Some(cx.waker().clone());
         let polled = self.net.with(|table| {
             let listening = table.listener(self.key)?;
-            if listening.is_closing() {
-                return Err(super::fault::Fault::Closed);
-            }
             let accepted = listening.accepted.pop_front();
             if accepted.is_none() {
+                if listening.is_closing() {
+                    return Err(super::fault::Fault::Closed);
+                }
                 std::mem::swap(&mut listening.waker, &mut waker);
             }
             Ok(accepted)
@@ -133,6 +139,6 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.net.with(|table| table.close_listener(self.key));
+        self.net.with(|table| table.release_listener(self.key));
     }
 }

@@ -4,6 +4,10 @@
 //!   taking in ──▶ full: the accept is taken back; the rest waits in the kernel
 //!       ▲ └─────▶ exhausted (EMFILE …): a pause, doubled each time ──┐
 //!       └────────────────────────────────────────────────────────────┘
+//!
+//!   Open ─▶ Draining ─────▶ Emptying ──────────▶ Closing
+//!           the accept is   one after the other   nobody is left
+//!           taken back      is taken in           in the kernel
 //! ```
 
 use std::collections::VecDeque;
@@ -25,6 +29,18 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// How far the listener has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// To be closed once all who have connected are taken in.
+    Draining,
+    /// Nobody more can connect; who waits in the kernel is taken in.
+    Emptying,
+    /// Nothing more is taken in.
+    Closing,
+}
+
 #[derive(Debug)]
 pub(super) struct Listening {
     connections_max: usize,
@@ -32,7 +48,9 @@ pub(super) struct Listening {
     pub(super) connection: Rc<ConnectionOptions>,
     armed: bool,
     cancelling: bool,
-    closing: bool,
+    phase: Phase,
+    /// Somebody has a handle to it.
+    held: bool,
     /// Taken in and not yet handed out.
     pub(super) accepted: VecDeque<SlotKey>,
     /// Open, handed out or not.
@@ -49,7 +67,8 @@ impl Listening {
             connection: Rc::new(options.connection),
             armed: false,
             cancelling: false,
-            closing: false,
+            phase: Phase::Open,
+            held: true,
             accepted: VecDeque::new(),
             open: 0,
             pause: PAUSE_MIN,
@@ -58,13 +77,39 @@ impl Listening {
         }
     }
 
+    /// Nothing more is taken in.
     pub(super) fn is_closing(&self) -> bool {
-        self.closing
+        self.phase == Phase::Closing
+    }
+
+    /// Whether somebody has connected, or may have, who is still to be handed out before the end.
+    pub(super) fn is_draining(&self) -> bool {
+        match self.phase {
+            Phase::Open => false,
+            Phase::Draining | Phase::Emptying => true,
+            Phase::Closing => !self.accepted.is_empty(),
+        }
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Open → Draining
+    pub(super) fn drain(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Draining;
+        }
     }
 
     /// Takes in nothing more.
     pub(super) fn close(&mut self) {
-        self.closing = true;
+        self.phase = Phase::Closing;
+    }
+
+    /// Nobody has a handle to it any more.
+    pub(super) fn release(&mut self) {
+        self.held = false;
     }
 
     pub(super) fn on_accepted(&mut self, more: bool) {
@@ -94,19 +139,33 @@ impl Listening {
     }
 
     pub(super) fn step(&mut self, now: Time) -> Step {
-        let full = self.open >= self.connections_max;
-        let wanted = !self.closing && !full && self.paused_until <= now;
+        let has_room = self.open < self.connections_max && self.paused_until <= now;
+        let wanted = self.phase == Phase::Open && has_room;
         match (self.armed, wanted) {
-            (false, true) if !self.cancelling => {
+            _ if self.cancelling => Step::Nothing,
+            (false, true) => {
                 self.armed = true;
                 Step::Push(Op::Accept)
             }
-            (true, false) if !self.cancelling => {
+            (true, false) => {
                 self.cancelling = true;
                 Step::Push(Op::Cancel(Kind::Accept))
             }
-            (false, false) if self.closing && !self.cancelling => Step::Close,
-            _ => Step::Nothing,
+            (true, true) => Step::Nothing,
+            (false, false) => self.step_closing(has_room),
+        }
+    }
+
+    /// No accept is under way, and none is wanted.
+    fn step_closing(&mut self, has_room: bool) -> Step {
+        match self.phase {
+            Phase::Draining => {
+                self.phase = Phase::Emptying;
+                Step::TurnAway
+            }
+            Phase::Emptying if has_room => Step::TakeWaiting,
+            Phase::Closing => Step::Close,
+            Phase::Open | Phase::Emptying => Step::Nothing,
         }
     }
 }

@@ -135,9 +135,14 @@ impl Net {
         self.table.borrow().timers()
     }
 
-    /// No connection is accepted any more.
-    pub(crate) fn close_listeners(&self) {
-        self.with(Table::close_listeners);
+    /// Nobody more can connect: who has is handed out, then the listeners close.
+    pub(crate) fn drain_listeners(&self) {
+        self.with(Table::drain_listeners);
+    }
+
+    /// Whether somebody has connected, or may have, whom a listener that drains has not handed out.
+    pub(crate) fn has_unaccepted(&self) -> bool {
+        self.table.borrow().has_unaccepted()
     }
 
     /// Everything closes when what was written has left, whoever holds it.

@@ -15,8 +15,9 @@ pub struct ConnectionOptions {
     /// How long the connection may be silent in both directions before it is closed; reads and
     /// writes then fail with `TimedOut`. Default none.
     pub idle: Option<Duration>,
-    /// How long bytes may wait without any of them leaving before the connection is closed, also
-    /// after it was dropped. Default 30 s.
+    /// How long what stands first of the bytes that wait, at most 64 KiB of it, may take to leave
+    /// before the connection is closed, also after it was dropped: a reader that takes a byte now and
+    /// then is cut as one that takes none. Default 30 s, which asks for 2 KiB a second of a long reply.
     pub write_within: Duration,
 }
 

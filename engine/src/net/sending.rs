@@ -14,14 +14,21 @@ const JOINED_BYTES_MAX: usize = 16 << 10;
 /// send costs more than the copy.
 const COPIED_BYTES_MAX: usize = 4 << 10;
 
+/// Bytes of a piece that must leave in one go at a time bound. As many as may wait by default: a long
+/// piece is bounded as the same bytes in several would be.
+const STRETCH_BYTES: usize = 64 << 10;
+
 #[derive(Debug, Default)]
 pub(super) struct Sending {
     /// Of no more use once it has failed.
     queue: Pieces<Outgoing>,
     /// Queued and under way.
     n_bytes: usize,
-    /// Since when a piece is under way without any progress.
-    under_way: Option<Time>,
+    is_under_way: bool,
+    /// Since when the stretch that stands first has been at its turn to leave.
+    since: Option<Time>,
+    /// Bytes of it that have left.
+    n_left: usize,
     finishing: bool,
     failed: Option<Fault>,
 }
@@ -39,11 +46,12 @@ impl Sending {
     }
 
     pub(super) fn is_under_way(&self) -> bool {
-        self.under_way.is_some()
+        self.is_under_way
     }
 
+    /// Since when what stands first has been leaving, and has not left.
     pub(super) fn waits_since(&self) -> Option<Time> {
-        self.under_way
+        self.since
     }
 
     /// Why nothing more can be sent.
@@ -110,11 +118,12 @@ impl Sending {
 
     /// The piece to be sent next, if none is under way.
     pub(super) fn next(&mut self, now: Time) -> Option<Outgoing> {
-        if self.under_way.is_some() || self.failed.is_some() {
+        if self.is_under_way || self.failed.is_some() {
             return None;
         }
         let bytes = self.queue.pop_front()?;
-        self.under_way = Some(now);
+        self.is_under_way = true;
+        self.since.get_or_insert(now);
         Some(bytes)
     }
 
@@ -123,16 +132,19 @@ impl Sending {
         &mut self,
         bytes: Outgoing,
         result: Result<usize, Fault>,
+        now: Time,
         spent: &mut Spent,
     ) {
-        assert!(self.under_way.take().is_some(), "a send was under way");
+        assert!(std::mem::take(&mut self.is_under_way), "a send was under way");
         match result {
             _ if self.failed.is_some() => {
+                self.end_stretch(None);
                 spend(bytes, spent);
                 self.forget(spent);
             }
             Ok(n_sent) if n_sent >= bytes.len() => {
                 self.n_bytes -= bytes.len();
+                self.end_stretch(None);
                 spend(bytes, spent);
             }
             Err(fault) if !fault.is_harmless() => {
@@ -144,9 +156,19 @@ impl Sending {
             short => {
                 let n_sent = short.unwrap_or(0);
                 self.n_bytes -= n_sent;
+                self.n_left += n_sent;
+                if self.n_left >= STRETCH_BYTES {
+                    self.end_stretch(Some(now));
+                }
                 self.queue.push_front(bytes.without(n_sent));
             }
         }
+    }
+
+    /// A stretch has left, and the next is at its turn if the piece goes on.
+    fn end_stretch(&mut self, next_since: Option<Time>) {
+        self.since = next_since;
+        self.n_left = 0;
     }
 
     /// Nothing more will be sent. What was queued stays until [`Sending::forget`]: who breaks a
@@ -154,6 +176,9 @@ impl Sending {
     pub(super) fn fail(&mut self, fault: Fault) {
         self.failed.get_or_insert(fault);
         self.n_bytes = 0;
+        if !self.is_under_way {
+            self.end_stretch(None);
+        }
     }
 
     /// Lets go of what was queued when it failed.

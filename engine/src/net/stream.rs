@@ -28,6 +28,10 @@ use crate::runtime::ring::{Address, Chunk, Kind, Op, Outgoing, Side};
 pub(super) enum Step {
     Push(Op),
     Shutdown(Side),
+    /// Of a listener: nobody more may connect.
+    TurnAway,
+    /// Of a listener: takes in the next who waits in the kernel.
+    TakeWaiting,
     /// The other side sees the end of the stream.
     Close,
     /// The other side sees that the stream was broken off.
@@ -191,7 +195,7 @@ impl Stream {
         spent: &mut Spent,
     ) {
         self.active_at = now;
-        self.sending.on_sent(bytes, result, spent);
+        self.sending.on_sent(bytes, result, now, spent);
     }
 
     pub(super) fn on_cancelled(&mut self) {

@@ -3,6 +3,7 @@
 //! script panics when a socket is closed with an operation under way, or when two operations of one
 //! kind are. One test for each trap of a completion ring.
 
+mod draining;
 mod rig;
 
 use std::io::ErrorKind;
@@ -437,19 +438,49 @@ fn an_end_that_cannot_be_sent_is_told_to_whoever_waits_for_it() {
     assert_eq!(rig.state(key), State::Closed);
 }
 
-#[test]
-fn a_reader_that_takes_a_little_at_a_time_is_not_taken_for_one_that_takes_nothing() {
-    let rig = Rig::new();
-    let (connection, key) = rig.connected(ConnectionOptions::default());
-    ready(&rig, connection.write(vec![7; 20])).unwrap();
+/// A connection that has a piece of so many bytes to send.
+fn sending(rig: &Rig, n_bytes: usize) -> (super::Connection, u64) {
+    let options = ConnectionOptions { write_bytes_max: n_bytes, ..ConnectionOptions::default() };
+    let (connection, key) = rig.connected(options);
+    ready(rig, connection.write(vec![b'7'; n_bytes])).unwrap();
     rig.turn();
-    for _ in 0..20 {
-        rig.pass_time(Duration::from_secs(29));
-        rig.script().sent(key, Ok(1));
+    (connection, key)
+}
+
+#[test]
+fn a_reader_that_takes_a_long_piece_stretch_by_stretch_is_not_taken_for_one_that_takes_nothing() {
+    const STRETCH_BYTES: usize = 64 << 10;
+    let rig = Rig::new();
+    let (connection, key) = sending(&rig, 20 * STRETCH_BYTES);
+    for _ in 0..40 {
+        rig.pass_time(Duration::from_secs(14));
+        rig.script().sent(key, Ok(STRETCH_BYTES / 2));
         rig.turn();
     }
     ready(&rig, connection.flush()).unwrap();
+    // The next piece has its own time.
+    for _ in 0..3 {
+        ready(&rig, connection.write("short")).unwrap();
+        rig.turn();
+        rig.pass_time(Duration::from_secs(29));
+        rig.script().sent(key, Ok(5));
+        rig.turn();
+    }
     assert_eq!(rig.net.snapshot().timed_out, 0);
+}
+
+#[test]
+fn a_reader_that_takes_a_byte_now_and_then_is_cut_when_the_time_is_over() {
+    let rig = Rig::new();
+    let (connection, key) = sending(&rig, 20);
+    rig.pass_time(Duration::from_secs(29));
+    rig.script().sent(key, Ok(1));
+    rig.turn();
+    assert_eq!(rig.net.snapshot().timed_out, 0, "not before its time");
+    rig.pass_time(Duration::from_secs(2));
+    rig.turn();
+    assert_eq!(rig.net.snapshot().timed_out, 1);
+    assert_eq!(ready(&rig, connection.flush()).unwrap_err().kind(), ErrorKind::TimedOut);
 }
 
 #[test]

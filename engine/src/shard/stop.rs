@@ -28,7 +28,7 @@ impl Shard {
             Phase::Draining => {
                 self.tasks.refuse_new();
                 self.tasks.end_sources();
-                self.net.close_listeners();
+                self.net.drain_listeners();
             }
             Phase::Cancelled => {
                 self.tasks.close();
@@ -101,6 +101,7 @@ impl Shard {
             && self.core.outbox().is_empty()
             && !self.mesh.has_incoming()
             && !self.mesh.has_held()
+            && !self.net.has_unaccepted()
             && !self.net.has_unsent()
     }
 }

@@ -72,6 +72,7 @@ impl<S: Stage> Call<S> {
         cx: &TaskContext<'_>,
     ) -> Result<SlotKey, CallError<S::Error>> {
         let stage = &*self.stage;
+        stage.metrics.offered.add(1);
         let deadline = stage.deadline(self.scope.deadline, self.within);
         let route = stage.route(&item);
         if let Some(error) = stage.refusal(self.scope, deadline, route) {

@@ -61,8 +61,9 @@ impl RequestCounters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Door {
     Open,
-    /// Only those of other shards, whose own requests still live.
-    PeersOnly,
+    /// Only those that a stop waits for: of other shards, whose own requests still live, and what
+    /// serves a client that had connected before.
+    Ajar,
     Shut,
 }
 
@@ -70,6 +71,8 @@ enum Door {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Here,
+    /// Here, and the stop that has begun has to wait for it.
+    HereDraining,
     Peer,
 }
 
@@ -125,9 +128,10 @@ impl Tasks {
         self.records.borrow().len()
     }
 
-    /// Refuses further requests of this shard; those that other shards send are still served.
+    /// Refuses further requests of this shard, but for those that are also begun while it drains; what
+    /// other shards send is still served.
     pub(crate) fn refuse_new(&self) {
-        self.door.set(self.door.get().max(Door::PeersOnly));
+        self.door.set(self.door.get().max(Door::Ajar));
         self.tell_draining();
     }
 
@@ -151,7 +155,7 @@ impl Tasks {
     ) -> Result<(RequestKey, Context), RequestError> {
         let open = match self.door.get() {
             Door::Open => true,
-            Door::PeersOnly => origin == Origin::Peer,
+            Door::Ajar => origin != Origin::Here,
             Door::Shut => false,
         };
         let refused = if !open {

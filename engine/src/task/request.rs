@@ -27,6 +27,15 @@ pub struct RequestOptions {
     /// How important it is among others; its calls are, too. Default: that of whoever begins it,
     /// the lowest outside of any request.
     pub priority: Option<Priority>,
+    begins: Begins,
+}
+
+/// Until when a request may begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Begins {
+    #[default]
+    BeforeStop,
+    AlsoDraining,
 }
 
 impl RequestOptions {
@@ -40,6 +49,14 @@ impl RequestOptions {
     #[must_use]
     pub fn priority(self, priority: Priority) -> Self {
         Self { priority: Some(priority), ..self }
+    }
+
+    /// The same, and it may also begin while a stop drains, which then waits for it: what serves a
+    /// connection that a [`Listener`](crate::net::Listener) hands out then. What goes on beginning such
+    /// requests holds the stop up until its time is over.
+    #[must_use]
+    pub fn also_draining(self) -> Self {
+        Self { begins: Begins::AlsoDraining, ..self }
     }
 }
 
@@ -88,7 +105,8 @@ impl<T> Future for Request<T> {
 /// Starts a request on this shard; it is first polled in a later pass, never inside this call.
 ///
 /// When the shard has `requests_max` live requests the handle resolves to [`RequestError::Shed`]
-/// at once, when the engine is stopping to [`RequestError::Closed`]. A panic in `future` resolves
+/// at once, when the engine is stopping to [`RequestError::Closed`] (but see
+/// [`RequestOptions::also_draining`]). A panic in `future` resolves
 /// to [`RequestError::Panicked`] and goes no further.
 ///
 /// # Panics
@@ -118,7 +136,11 @@ where
     // What a batch function spawns stands where the batch function does among the stages.
     let here = tasks.core.context();
     let priority = options.priority.unwrap_or(here.priority);
-    spawn_at(&tasks, Here { deadline, priority, ..here.heir() }, site, Origin::Here, future)
+    let origin = match options.begins {
+        Begins::BeforeStop => Origin::Here,
+        Begins::AlsoDraining => Origin::HereDraining,
+    };
+    spawn_at(&tasks, Here { deadline, priority, ..here.heir() }, site, origin, future)
 }
 
 /// Starts a request that stands where `heir` says.

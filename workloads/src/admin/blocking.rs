@@ -1,7 +1,8 @@
 //! A blocking socket under hyper: each poll is done when it returns.
 //!
 //! On a thread that serves one client at a time there is nothing to do while it waits, so no reactor
-//! is needed. The client's time is bounded as a whole: each operation may take what is left of it.
+//! is needed. The client's time is bounded twice: until it has asked, and from the first byte of the
+//! reply on, whose making is no time of the client's. Each operation may take what is left of it.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -14,32 +15,45 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 /// Bytes that one read takes: a request to these pages fits.
 const READ_BYTES: usize = 4_096;
 
-/// A socket whose operations end by a fixed moment.
+/// How long one client may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// For its request.
+    pub(super) head: Duration,
+    /// For taking the reply.
+    pub(super) reply: Duration,
+}
+
+/// A socket whose reads end by a fixed moment, and so do its writes.
 #[derive(Debug)]
 pub(super) struct BlockingIo {
     socket: TcpStream,
-    until: Instant,
+    read_until: Instant,
+    /// From the first write on.
+    write_until: Option<Instant>,
+    bounds: Bounds,
 }
 
 impl BlockingIo {
-    pub(super) fn new(socket: TcpStream, within: Duration) -> Self {
-        Self { socket, until: clock() + within }
-    }
-
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.until.saturating_duration_since(clock());
-        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    pub(super) fn new(socket: TcpStream, bounds: Bounds) -> Self {
+        Self { socket, read_until: clock() + bounds.head, write_until: None, bounds }
     }
 
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(Some(self.left()?))?;
+        self.socket.set_read_timeout(Some(left(self.read_until)?))?;
         self.socket.read(bytes)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.set_write_timeout(Some(self.left()?))?;
+        let until = *self.write_until.get_or_insert_with(|| clock() + self.bounds.reply);
+        self.socket.set_write_timeout(Some(left(until)?))?;
         self.socket.write(bytes)
     }
+}
+
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(clock());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 #[expect(

@@ -49,6 +49,8 @@ const SHARD_SECONDS: &[Row<ShardSnapshot, f64>] =
     })];
 
 const STAGE_COUNTERS: &[Row<StageSnapshot, u64>] = &[
+    ("stage_offered", "Calls that were made.", |stage| stage.offered),
+    ("stage_answered", "Calls that got a value.", |stage| stage.answered),
     ("stage_calls", "Calls that were queued.", |stage| stage.calls),
     ("stage_items", "Items sent in batches.", |stage| stage.items),
     ("stage_batches", "Batches.", |stage| stage.batches),

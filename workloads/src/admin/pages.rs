@@ -7,12 +7,12 @@ use bytes::Bytes;
 use forebay::{AdjustError, Adjustment, Handle, Phase, ShardSnapshot, Snapshot};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, ORIGIN};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::metrics;
 use super::rates::Rates;
 use super::stages::Stages;
+use super::{Desk, metrics};
 
 /// A shard that has published nothing for so long does not turn: it answers within 200 ms when asked,
 /// and publishes every 50 ms by itself while it is busy.
@@ -25,19 +25,22 @@ const TEXT: &str = "text/plain; charset=utf-8";
 type Reply = Response<Full<Bytes>>;
 
 /// A page of its own, or why there is none.
-pub(super) fn reply(handle: &Handle, rates: &mut Rates, request: &Request<Incoming>) -> Reply {
-    let path = request.uri().path();
+pub(super) fn reply(desk: &Desk, request: &Request<Incoming>) -> Reply {
+    let (handle, path) = (&desk.handle, request.uri().path());
     match (request.method(), path) {
         (&Method::GET, "/health") => health(handle),
         (&Method::GET, "/ready") => ready(handle),
         (&Method::GET, "/metrics") => counts(handle),
-        (&Method::GET, "/stages") => stages(handle, rates),
-        (&Method::POST, path) => match stage_of_target(path) {
-            // A page of a browser's may post here without being asked; it cannot hide that it does.
-            Some(_) if request.headers().contains_key(ORIGIN) => words(StatusCode::FORBIDDEN),
-            Some(stage) => retarget(handle, stage, request.uri().query()),
-            None => words(StatusCode::NOT_FOUND),
-        },
+        (&Method::GET, "/stages") => stages(handle, &mut desk.rates.borrow_mut()),
+        (&Method::POST, path) => {
+            match (stage_of_target(path), desk.access.check(request.headers())) {
+                (None, _) => words(StatusCode::NOT_FOUND),
+                (Some(_), Err(why)) => {
+                    full(StatusCode::FORBIDDEN, TEXT, Bytes::from_static(why.as_bytes()))
+                }
+                (Some(stage), Ok(())) => retarget(handle, stage, request.uri().query()),
+            }
+        }
         (&Method::GET, _) => words(StatusCode::NOT_FOUND),
         _ => words(StatusCode::METHOD_NOT_ALLOWED),
     }
@@ -55,8 +58,8 @@ fn target_of(query: Option<&str>) -> Option<Duration> {
 }
 
 fn health(handle: &Handle) -> Reply {
-    let turns = |snapshot: Option<Snapshot>| snapshot.is_some_and(|seen| seen.age < SILENT_MAX);
-    let alive = (0..handle.n_shards()).all(|shard_idx| turns(handle.snapshot(shard_idx)));
+    let turns = |seen: &Option<Snapshot>| seen.as_ref().is_some_and(|seen| seen.age < SILENT_MAX);
+    let alive = handle.snapshots().iter().all(turns);
     said(if alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, "a shard is silent")
 }
 
@@ -90,8 +93,7 @@ fn retarget(handle: &Handle, stage: &str, query: Option<&str>) -> Reply {
 }
 
 fn snapshots(handle: &Handle) -> Vec<Arc<ShardSnapshot>> {
-    let shards = 0..handle.n_shards();
-    shards.filter_map(|shard_idx| Some(handle.snapshot(shard_idx)?.shard)).collect()
+    handle.snapshots().into_iter().flatten().map(|snapshot| snapshot.shard).collect()
 }
 
 /// `OK`, or what is wrong.

@@ -64,6 +64,8 @@ impl HttpLimits {
         limit("headers_max", self.headers_max, 1, 1_000);
         limit("target_bytes_max", self.target_bytes_max, 64, self.head_bytes_max.max(64));
         limit("body_bytes_max", self.body_bytes_max, 0, 1 << 30);
+        let requests_max = self.requests_per_connection_max;
+        limit("requests_per_connection_max", requests_max, 1, u32::MAX);
         limit("head_ms", self.head_ms, 1, TIME_MS_MAX);
         limit("request_ms", self.request_ms, 1, TIME_MS_MAX);
         // A client that waits for its reply is silent all the while.

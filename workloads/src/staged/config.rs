@@ -3,6 +3,8 @@
 //! This is the value of `{"workload": {"staged": …}}`: the server, and what its clients ask of it.
 //! Serde checks shapes; [`Config::check`] finds what has the right shape and still cannot be run.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,11 @@ pub const CONNECTIONS_MAX: u32 = 16_384;
 pub const PRIORITY_MAX: u8 = 9;
 /// Most directories of the file set, about 5 MB each.
 pub const DIRECTORIES_MAX: u32 = 1_000;
+
+/// How long a client is heard after its last reply: several round trips across the world.
+pub(super) const HEARD_OUT_MAX: Duration = Duration::from_millis(500);
+/// What a stop may take beyond what its clients may: shards that are busy, replies that leave.
+const STOP_SLACK: Duration = Duration::from_secs(2);
 
 /// Most connections that a shard may keep open: a listener's own bound.
 pub const CONNECTIONS_OPEN_MAX: u32 = 65_536;
@@ -126,6 +133,10 @@ pub enum Work {
 }
 
 /// What a client may do; beyond it is refused or cut off.
+///
+/// Not bounded are the connections of one address, since a proxy or a load generator has but one, and
+/// the rate of a body beside its bytes and its time. A line of a head may end with a bare LF, which the
+/// parser takes for CR LF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpLimits {
@@ -139,11 +150,15 @@ pub struct HttpLimits {
     pub target_bytes_max: u32,
     /// Bytes of a request's body, which is read and thrown away.
     pub body_bytes_max: u32,
-    /// Time for a request's head, from the connection's start or the end of the last reply.
+    /// Requests of one connection: the reply to the last one closes it.
+    pub requests_per_connection_max: u32,
+    /// Time for a request's head, from the connection's start or the end of the last reply: also how
+    /// long a connection is kept on which nothing is asked.
     pub head_ms: u32,
-    /// Time without a byte in either direction.
+    /// Time without a byte in either direction while a request is under way.
     pub idle_ms: u32,
-    /// Time that what was written may wait for a client that does not read.
+    /// Time that the first 64 KiB of what was written may take to leave, for a client that does not
+    /// read or hardly does.
     pub write_ms: u32,
     /// Time for a whole request, from its head to its reply.
     pub request_ms: u32,
@@ -160,12 +175,25 @@ impl Default for HttpLimits {
             headers_max: 100,
             target_bytes_max: 8 << 10,
             body_bytes_max: 1 << 20,
+            requests_per_connection_max: 1_000,
             head_ms: 10_000,
             idle_ms: 30_000,
             write_ms: 30_000,
             request_ms: 10_000,
             last_word_ms: 100,
         }
+    }
+}
+
+impl HttpLimits {
+    /// How long a stop may wait for clients that keep to these limits: for the head or the reply that
+    /// is under way, for the last word, and until they are heard out. A client that reads its reply
+    /// more slowly than that is cut off.
+    #[must_use]
+    pub fn drain_within(&self) -> Duration {
+        let under_way_ms = self.head_ms.max(self.request_ms);
+        let asked_ms = u64::from(under_way_ms) + u64::from(self.last_word_ms);
+        Duration::from_millis(asked_ms) + HEARD_OUT_MAX + STOP_SLACK
     }
 }
 

@@ -150,8 +150,10 @@ mod tests {
     fn settle(sim: &mut Simulation) {
         while sim.step() {
             for shard_idx in 0..SHARDS {
-                for ledger in sim.snapshot(shard_idx).ledgers {
+                let shard = sim.snapshot(shard_idx);
+                for (stage, ledger) in shard.stages.iter().zip(&shard.ledgers) {
                     assert_eq!(ledger.imbalance(), None, "{ledger:?}");
+                    assert_eq!(stage.imbalance(ledger.live), None, "{stage:?}");
                 }
             }
         }

@@ -11,6 +11,7 @@
 //! are refused, in words: an idle connection is kept a moment longer, because its client may have
 //! sent a request that is still on the wire, and cutting that off would lose it silently.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -27,7 +28,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 
 use super::asked::Asked;
-use super::config::{Class, Config, HttpLimits};
+use super::config::{Class, Config, HEARD_OUT_MAX, HttpLimits};
 use super::graph::Graph;
 use super::make_pages::Page;
 use super::refusal::Refusal;
@@ -35,8 +36,6 @@ use super::reply::{self, Reply};
 
 /// The header in which a request says its class.
 const X_CLASS: HeaderName = HeaderName::from_static("x-class");
-/// How long a client is heard after its last reply: several round trips across the world.
-const HEARD_OUT_MAX: Duration = Duration::from_millis(500);
 /// Bytes of a client that are read after its last reply: what a few full windows hold.
 const HEARD_OUT_BYTES_MAX: usize = 1 << 20;
 /// The smallest buffer that hyper reads into.
@@ -74,8 +73,10 @@ pub(super) async fn accept(listener: Listener, config: Config, graph: Graph) {
         hyper: hyper(&config.limits),
     });
     while let Ok(connection) = listener.accept().await {
-        // Refused when the engine stops or has all the requests that it may: the connection closes.
-        spawn(RequestOptions::default(), serve(connection, Rc::clone(&site))).detach();
+        // Whoever had connected when a stop began is heard and refused in words. Where the shard has
+        // all the requests that it may, the connection closes.
+        let options = RequestOptions::default().also_draining();
+        spawn(options, serve(connection, Rc::clone(&site))).detach();
     }
 }
 
@@ -96,9 +97,15 @@ fn hyper(limits: &HttpLimits) -> http1::Builder {
 
 /// Serves one connection to its end.
 async fn serve(connection: Connection, site: Rc<Site>) {
+    let n_asked = Cell::new(0);
     let service = service_fn(|request| {
+        n_asked.set(n_asked.get() + 1);
+        let is_last = n_asked.get() >= site.limits.requests_per_connection_max;
         let site = Rc::clone(&site);
-        async move { Ok::<_, Infallible>(site.reply(request).await) }
+        async move {
+            let reply = site.reply(request).await;
+            Ok::<_, Infallible>(if is_last { reply::closing(reply) } else { reply })
+        }
     });
     let mut serving = site.hyper.serve_connection(HyperIo::new(connection), service);
     let told_to_end = async {
@@ -114,17 +121,23 @@ async fn serve(connection: Connection, site: Rc<Site>) {
         }
     };
     // A connection that breaks is its client's to notice: there is nobody else to tell.
-    if served.is_ok() || served.is_err_and(|error| error.is_parse()) {
+    // A head that is late may still come while the connection closes: no reset for that either.
+    if served.is_ok() || served.is_err_and(|error| error.is_parse() || error.is_timeout()) {
         hear_out(&serving.into_parts().io.into_inner()).await;
     }
 }
 
-/// Reads what a client still sends after its last reply, until it closes or may not go on.
+/// Ends this side and reads what a client still sends after its last reply, until it closes or may not
+/// go on.
 ///
 /// To close on bytes that nobody has read resets the connection, and a reset may overtake the reply
 /// (RFC 9112, section 9.6).
 async fn hear_out(connection: &Connection) {
     let heard = async {
+        // hyper ends this side after a reply, and does not where a head was late.
+        if connection.finish().await.is_err() {
+            return;
+        }
         let mut n_bytes = 0;
         while let Ok(Some(chunk)) = connection.read().await {
             n_bytes += chunk.len();

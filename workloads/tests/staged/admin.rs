@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forebay::{Conditioning, Phase, RequestOptions};
-use forebay_workloads::admin::Admin;
+use forebay::sim::SimOptions;
+use forebay::{Builder, Conditioning, Phase, RequestOptions};
+use forebay_workloads::admin::{Admin, Token};
 use forebay_workloads::staged::config::Spread;
 use serde_json::Value;
 
@@ -114,5 +115,56 @@ fn pages_come_while_a_shard_is_stuck_or_a_client_is_silent() {
     assert_eq!(get(&admin, "/stages").status, 200);
     assert!(begun.elapsed() < STUCK, "it waited for the shard: {:?}", begun.elapsed());
     stuck.wait().unwrap();
+    server.stop();
+}
+
+#[test]
+fn shards_that_do_not_answer_are_waited_for_together() {
+    const SHARDS: usize = 20;
+    /// What one after the other would take, at 200 ms each.
+    const IN_TURN: Duration = Duration::from_secs(4);
+    // In a simulation that nobody steps no shard turns.
+    let sim = Builder::new().simulate(SimOptions::new(1, SHARDS)).unwrap();
+    let admin = Admin::start(sim.handle().clone(), SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    for (path, status) in [("/health", 503), ("/metrics", 200), ("/stages", 200)] {
+        let begun = Instant::now();
+        assert_eq!(get(&admin, path).status, status, "{path}");
+        assert!(begun.elapsed() < IN_TURN / 2, "{path}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn silent_clients_hold_the_pages_up_for_a_moment_each() {
+    const SILENT: u32 = 10;
+    let server = Server::start(&config());
+    let admin = start(&server);
+    let _silent: Vec<_> = (0..SILENT).map(|_| Client::connect(admin.address())).collect();
+    let begun = Instant::now();
+    assert_eq!(get(&admin, "/health").status, 200);
+    assert!(begun.elapsed() < SILENT * Duration::from_millis(300), "{:?}", begun.elapsed());
+    server.stop();
+}
+
+#[test]
+fn a_change_needs_loopback_or_the_token() {
+    const CHANGE: &str = "POST /stages/dynamic/target?ms=70";
+    let server = Server::start_with(&config(), 1, |builder| {
+        builder.options_mut("dynamic").unwrap().conditioning = Some(Conditioning::default());
+    });
+    let handle = || server.engine.handle().clone();
+    let everywhere = Admin::start(handle(), SocketAddr::from(([0, 0, 0, 0], 0))).unwrap();
+    let refused = request(&everywhere, CHANGE);
+    let words = String::from_utf8(refused.body).unwrap();
+    assert!(refused.status == 403 && words.contains("FOREBAY_ADMIN_TOKEN"), "{words}");
+    assert_eq!(get(&everywhere, "/stages").status, 200, "who can connect may read");
+
+    let token = Token::new("a-secret").unwrap();
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    let guarded = Admin::start_guarded(handle(), any_port, token).unwrap();
+    assert_eq!(request(&guarded, CHANGE).status, 403, "on loopback too");
+    let mut client = Client::connect(guarded.address());
+    let head = format!("{CHANGE} HTTP/1.1\r\nauthorization: bearer a-secret\r\nhost: here\r\n\r\n");
+    client.send(head.as_bytes());
+    assert_eq!(client.reply().status, 200);
     server.stop();
 }

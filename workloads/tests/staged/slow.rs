@@ -34,6 +34,44 @@ fn a_head_that_does_not_come_in_time_is_cut_off_however_steadily_it_comes() {
 }
 
 #[test]
+fn who_asks_too_late_on_a_kept_connection_sees_its_end_and_no_reset() {
+    let mut config = config();
+    config.limits.head_ms = 100;
+    let server = Server::start(&config);
+    let mut client = server.connect();
+    client.ask("/front");
+    assert_is_file(&client.reply(), FileId::FRONT);
+    let mut rest = Vec::new();
+    client.send(b"GET /fro");
+    // The server ends its side, and hears what was on its way.
+    for late in [&b"nt HTTP/1.1\r\n"[..], b"host: here\r\n\r\n"] {
+        assert_eq!(client.0.read_to_end(&mut rest).map_err(|error| error.kind()), Ok(0));
+        // After a reset the second would fail.
+        client.0.get_mut().write_all(late).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(client);
+    server.serves_on();
+    server.stop();
+}
+
+#[test]
+fn a_connection_ends_after_its_last_request() {
+    let mut config = config();
+    config.limits.requests_per_connection_max = 3;
+    let server = Server::start(&config);
+    let mut client = server.connect();
+    for number in 1..=3 {
+        client.ask("/front");
+        let reply = client.reply();
+        assert_is_file(&reply, FileId::FRONT);
+        assert_eq!(reply.closes(), number == 3, "request {number}");
+    }
+    client.is_ended();
+    server.stop();
+}
+
+#[test]
 fn a_body_that_does_not_come_in_the_requests_time_is_refused_and_cut_off() {
     let mut config = config();
     config.limits.request_ms = 100;

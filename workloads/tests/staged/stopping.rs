@@ -1,10 +1,12 @@
 //! A stop finishes what was asked or refuses it in words, and cuts nothing off silently.
 
+use std::io::{BufReader, ErrorKind};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forebay::{Handle, Phase};
+use forebay::{Handle, Phase, RequestOptions};
 use forebay_workloads::staged::config::Spread;
 use forebay_workloads::staged::files::{self, FileId};
 use forebay_workloads::staged::page::PageId;
@@ -169,5 +171,79 @@ fn a_stop_under_load_answers_everything_that_was_asked() {
     for _ in 0..CLIENTS {
         let n_pages = telling.recv_timeout(PATIENCE).unwrap().unwrap();
         assert!(n_pages > 0);
+    }
+}
+
+/// Asks on a connection of its own; `None` when none can be made any more.
+fn ask_anew(address: SocketAddr) -> Option<Reply> {
+    match TcpStream::connect(address) {
+        Ok(socket) => {
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut client = Client(BufReader::new(socket));
+            client.ask("/front");
+            Some(client.reply())
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            None
+        }
+    }
+}
+
+#[track_caller]
+fn assert_answered(reply: &Reply) {
+    if reply.status == 200 { assert_is_file(reply, FileId::FRONT) } else { assert_refused(reply) }
+}
+
+#[test]
+fn who_has_connected_when_a_stop_begins_and_was_not_accepted_is_answered() {
+    const CLIENTS: usize = 100;
+    let mut config = config();
+    config.limits.last_word_ms = 2_000;
+    let server = Server::start(&config);
+    // What comes now stands in the kernel, or was accepted for a task that has not run.
+    let (begun, has_begun) = mpsc::channel();
+    let (let_go, may_go) = mpsc::channel::<()>();
+    let stuck = move || async move {
+        begun.send(()).unwrap();
+        may_go.recv_timeout(PATIENCE).unwrap();
+    };
+    let stuck = server.engine.handle().submit(0, RequestOptions::default(), stuck).unwrap();
+    has_begun.recv_timeout(PATIENCE).unwrap();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.ask("/front");
+    }
+    let stopping = thread::spawn(move || drop(server.stop()));
+    // The shard finds both at once, whichever comes first: the end of what it did, and the stop.
+    thread::sleep(Duration::from_millis(50));
+    let_go.send(()).unwrap();
+    for client in &mut clients {
+        assert_answered(&client.reply());
+    }
+    drop(clients);
+    stuck.wait().unwrap();
+    stopping.join().unwrap();
+}
+
+#[test]
+fn who_connects_while_a_stop_begins_is_answered_or_refused_by_the_kernel() {
+    const ROUNDS: usize = 10;
+    const CLIENTS: usize = 4;
+    let mut config = config();
+    config.limits.last_word_ms = 2_000;
+    for _ in 0..ROUNDS {
+        let server = Server::start(&config);
+        let address = server.address;
+        let come_until_refused = move || {
+            let replies = std::iter::from_fn(|| ask_anew(address));
+            replies.inspect(assert_answered).count()
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|_| thread::spawn(come_until_refused)).collect();
+        eventually("they come", || server.shard().net.accepted > 50);
+        server.stop();
+        for client in clients {
+            assert!(client.join().unwrap() > 0);
+        }
     }
 }

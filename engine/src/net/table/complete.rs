@@ -65,7 +65,7 @@ impl Table {
         false
     }
 
-    fn accept(&mut self, key: SlotKey, socket: Socket, more: bool) {
+    pub(super) fn accept(&mut self, key: SlotKey, socket: Socket, more: bool) {
         let now = self.core.now();
         self.metrics.accepted.add(1);
         let listening = self.listener(key).expect("a listener outlives its accept");
@@ -84,7 +84,7 @@ impl Table {
         self.list(key);
     }
 
-    fn refuse(&mut self, key: SlotKey, fault: Fault, more: bool) {
+    pub(super) fn refuse(&mut self, key: SlotKey, fault: Fault, more: bool) {
         let now = self.core.now();
         let listening = self.listener(key).expect("a listener outlives its accept");
         let again = listening.on_refused(fault, more, now);

@@ -13,8 +13,17 @@ impl Table {
         }
     }
 
+    /// Nobody holds the listener any more: who has connected and was not handed out goes with it.
+    pub(in crate::net) fn release_listener(&mut self, key: SlotKey) {
+        self.close_listener(key);
+        if let Ok(listening) = self.listener(key) {
+            listening.release();
+            self.forget(key);
+        }
+    }
+
     /// The listener takes in nothing more, and closes.
-    pub(in crate::net) fn close_listener(&mut self, key: SlotKey) {
+    fn close_listener(&mut self, key: SlotKey) {
         let Ok(listening) = self.listener(key) else { return };
         listening.close();
         let waker = listening.waker.take();
@@ -26,7 +35,7 @@ impl Table {
     }
 
     /// Closes all listeners.
-    pub(in crate::net) fn close_listeners(&mut self) {
+    fn close_listeners(&mut self) {
         let keys: Vec<SlotKey> = self.slots.keys().collect();
         for key in keys {
             self.close_listener(key);

@@ -7,6 +7,7 @@
 mod after;
 mod complete;
 mod step;
+mod drain;
 mod end;
 mod time;
 

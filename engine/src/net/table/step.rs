@@ -70,6 +70,8 @@ impl Table {
                     let token = Token::new(key.bits(), op.kind());
                     self.ring.push(token, socket, op);
                 }
+                Step::TurnAway => self.ring.turn_away(socket),
+                Step::TakeWaiting => self.take_waiting(key),
                 Step::Close => return self.close(key, How::Closed),
                 Step::Reset => return self.close(key, How::Reset),
                 Step::Nothing | Step::Shutdown(_) => break,
@@ -117,11 +119,12 @@ impl Table {
         let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.socket.is_none()) else {
             return;
         };
-        if let State::Stream(stream) = &slot.state
-            && stream.is_held()
-        {
-            return;
+        let is_held = match &slot.state {
+            State::Stream(stream) => stream.is_held(),
+            State::Listening(listening) => listening.is_held(),
+        };
+        if !is_held {
+            self.slots.remove(key);
         }
-        self.slots.remove(key);
     }
 }

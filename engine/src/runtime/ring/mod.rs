@@ -19,6 +19,7 @@ mod passed;
 mod chunk;
 mod back;
 mod socket;
+mod line;
 mod buffers;
 mod uring;
 mod readiness;
@@ -204,6 +205,17 @@ pub(crate) trait Ring: fmt::Debug {
 
     /// Closes a socket that has no operation under way.
     fn close(&mut self, socket: Socket, how: How);
+
+    /// Lets nobody more into the line of a socket that listens; who stands there may still be taken.
+    fn turn_away(&mut self, listener: &Socket) {
+        line::turn_away(listener);
+    }
+
+    /// Takes the next connection out of the line of a socket that has no accept under way; `None`
+    /// when nobody stands there, and always for a line that others take from as well.
+    fn take_waiting(&mut self, listener: &Socket) -> io::Result<Option<Socket>> {
+        line::take_waiting(listener)
+    }
 
     /// The address of one end of a socket.
     fn name(&self, socket: &Socket, end: End) -> io::Result<Address> {

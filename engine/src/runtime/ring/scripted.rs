@@ -81,6 +81,10 @@ pub(crate) struct Script {
     pub(crate) refuse_shutdown: Option<io::Error>,
     /// What opening a socket gives next, instead of one.
     pub(crate) refuse: Option<io::Error>,
+    /// What stands in the line of every listener: connections, or what taking the next one gives.
+    pub(crate) line: VecDeque<io::Result<()>>,
+    /// How often newcomers were turned away.
+    pub(crate) n_turned_away: usize,
     under_way: BTreeMap<(u64, u8), UnderWay>,
     completions: VecDeque<Completion>,
     sockets: Vec<State>,
@@ -98,6 +102,8 @@ pub(crate) fn ring() -> (Box<dyn Ring>, Rc<RefCell<Script>>) {
         delivery: usize::MAX,
         refuse_shutdown: None,
         refuse: None,
+        line: VecDeque::new(),
+        n_turned_away: 0,
         under_way: BTreeMap::new(),
         completions: VecDeque::new(),
         sockets: Vec::new(),
@@ -295,6 +301,22 @@ impl Ring for ScriptedRing {
             How::Closed => State::Closed,
             How::Reset => State::Reset,
         };
+    }
+
+    fn turn_away(&mut self, _listener: &Socket) {
+        self.0.borrow_mut().n_turned_away += 1;
+    }
+
+    fn take_waiting(&mut self, listener: &Socket) -> io::Result<Option<Socket>> {
+        let mut script = self.0.borrow_mut();
+        let number = listener.simulated();
+        let mut under_way = script.under_way.iter();
+        let accepts = Kind::Accept as u8;
+        let is_armed = under_way.any(|((_, kind), op)| *kind == accepts && op.socket == number);
+        assert!(!is_armed, "{listener:?} has an accept under way");
+        let Some(next) = script.line.pop_front() else { return Ok(None) };
+        next?;
+        Ok(Some(Socket::Simulated(script.open_socket())))
     }
 
     fn name(&self, _socket: &Socket, end: End) -> io::Result<Address> {

@@ -152,6 +152,15 @@ impl Ring for SimulatedRing {
         }
     }
 
+    fn turn_away(&mut self, listener: &Socket) {
+        self.network().turn_away(listener.simulated());
+    }
+
+    fn take_waiting(&mut self, listener: &Socket) -> io::Result<Option<Socket>> {
+        let taken = self.network().take_waiting(listener.simulated())?;
+        Ok(taken.map(Socket::Simulated))
+    }
+
     fn name(&self, socket: &Socket, end: End) -> io::Result<Address> {
         self.network().name(socket.simulated(), end)
     }

@@ -234,10 +234,39 @@ impl Network {
             self.reset(queued);
             self.remove(queued);
         }
-        for connecting in waiting {
+        self.refuse(waiting);
+    }
+
+    /// Nobody more finds it; those whose connect found the line full are refused.
+    pub(super) fn turn_away(&mut self, socket: u32) {
+        let Some(Listener { here, waiting, .. }) = self.socket(socket).listener_mut() else {
+            return;
+        };
+        let (here, waiting) = (here.clone(), std::mem::take(waiting));
+        self.listeners.remove(&here, socket);
+        self.refuse(waiting);
+    }
+
+    fn refuse(&mut self, connecting: impl IntoIterator<Item = u32>) {
+        for socket in connecting {
             let due = self.later();
-            self.schedule(connecting, Kind::Connect, Some(due));
+            self.schedule(socket, Kind::Connect, Some(due));
         }
+    }
+
+    /// Takes the next one out of the line, also one that is only on its way to the end of its
+    /// handshake: nobody is in the line of a kernel before it has ended.
+    pub(super) fn take_waiting(&mut self, socket: u32) -> io::Result<Option<u32>> {
+        let endpoint = self.socket(socket);
+        let shard = endpoint.shard;
+        let Some(listener) = endpoint.listener_mut() else { return Ok(None) };
+        if listener.queue.is_empty() {
+            return Ok(None);
+        }
+        self.check_room(shard)?;
+        let taken = self.socket(socket).listener_mut().and_then(|l| l.queue.pop_front());
+        self.shards[shard].n_open += 1;
+        Ok(taken.map(|(_, connection)| connection))
     }
 
     pub(super) fn name(&self, socket: u32, end: End) -> io::Result<Address> {
