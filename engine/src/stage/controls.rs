@@ -85,8 +85,8 @@ impl Controls {
             || self.conditioner.is_some()
     }
 
-    /// Lets a call in that finds so many items `queued`, with the level at which it is degraded (0 for not at all), or refuses it.
-    /// What was let in must be told to [`Self::answered`] or [`Self::withdrawn`].
+    /// Lets a call in that finds so many items `queued`, with the level at which it is degraded (0 for
+    /// not at all), or refuses it. What was let in must be told to [`Self::answered`] or [`Self::withdrawn`].
     pub(super) fn let_in(
         &mut self,
         now: Time,
