@@ -1,4 +1,4 @@
-//! Forming batches and running them: the part of a stage that only the turn calls.
+//! Forming batches: the part of a stage that only the turn calls.
 //!
 //! A batch is formed late: first the permit, then the items that are alive at that moment. So
 //! items go on joining while the downstream is busy, and cancelled or expired ones never leave.
@@ -26,7 +26,7 @@ impl<S: Stage> StageCore<S> {
     pub(super) fn seal_due(self: &Rc<Self>, turn: &TurnView) -> Time {
         self.permits.borrow_mut().observe(self.core.now(), self.queue.borrow().len());
         let mut ask_again = self.permits.borrow().next_sample();
-        // As many steps as there are classes now: serving one sends it to the end of the round.
+        // As many steps as there are classes now: each is asked once in a round.
         let mut place = 0;
         self.queue.borrow_mut().begin_round();
         let n_active = self.queue.borrow().n_active();

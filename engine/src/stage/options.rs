@@ -163,6 +163,10 @@ impl StageOptions {
                 "the conditioner's target is 0: nothing can be answered in no time",
             ),
             (
+                conditioning.is_some_and(|asked| !(0.0..=1.0).contains(&asked.degrade_from)),
+                "degrade_from is a part of the limit, from 0 to 1",
+            ),
+            (
                 self.placement != Placement::Local
                     && conditioning.is_some_and(|asked| asked.preset != Preset::InFlight),
                 "only the preset InFlight can tell other shards how much it takes; choose it, or placement Local",
@@ -239,5 +243,85 @@ impl StageOptions {
             }
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong once `change` was made to what a shared, idempotent write may have.
+    fn check(change: impl FnOnce(&mut StageOptions), wanted: Option<&str>) {
+        let nature = Nature { kind: Kind::Write, shareable: true, idempotent: true };
+        let mut options = StageOptions::default();
+        change(&mut options);
+        let problem = options.problem(nature, 2);
+        match (&problem, wanted) {
+            (None, None) => {}
+            (Some(problem), Some(wanted)) if problem.contains(wanted) => {}
+            _ => panic!("wanted {wanted:?}, got {problem:?}"),
+        }
+    }
+
+    fn conditioned(change: impl FnOnce(&mut Conditioning)) -> Option<Conditioning> {
+        let mut conditioning = Conditioning::default();
+        change(&mut conditioning);
+        Some(conditioning)
+    }
+
+    #[test]
+    fn the_defaults_of_every_controller_are_accepted() {
+        check(|_| {}, None);
+        check(|options| options.conditioning = conditioned(|_| {}), None);
+        check(|options| options.rate = Some(RateLimit::per_s(1)), None);
+        check(|options| options.retry = Some(Retry::default()), None);
+        check(|options| options.breaker = Some(BreakerOptions::default()), None);
+        check(|options| options.permits_rule = ScalingRule::gradient(), None);
+    }
+
+    #[test]
+    fn a_controller_that_could_let_nothing_through_is_refused() {
+        check(|options| options.weights[3] = 0, Some("weight is 0"));
+        check(|options| options.in_flight_max = 0, Some("in_flight_max"));
+        check(|options| options.admitted_per_s = Some(0), Some("admitted_per_s is 0"));
+        check(|options| options.rate = Some(RateLimit::per_s(0)), Some("a rate of 0"));
+        let no_time = |asked: &mut Conditioning| asked.target = Duration::ZERO;
+        check(|options| options.conditioning = conditioned(no_time), Some("target is 0"));
+        let beyond = |asked: &mut Conditioning| asked.degrade_from = f64::NAN;
+        check(|options| options.conditioning = conditioned(beyond), Some("degrade_from"));
+        let retry = Retry { attempts_max: 0, ..Retry::default() };
+        check(|options| options.retry = Some(retry), Some("attempts_max"));
+        let never = BreakerOptions { failures_percent: 101, ..BreakerOptions::default() };
+        check(|options| options.breaker = Some(never), Some("failures_percent"));
+        let sample = Duration::ZERO;
+        let spins = ScalingRule::Gradient { sample };
+        check(|options| options.permits_rule = spins, Some("samples in no time"));
+        let moved = |options: &mut StageOptions| {
+            (options.permits_rule, options.permits_min) = (ScalingRule::gradient(), 2);
+        };
+        check(moved, Some("permits_min"));
+    }
+
+    #[test]
+    fn what_only_one_shard_can_keep_needs_its_own_queue() {
+        let owned = |change: fn(&mut StageOptions)| {
+            move |options: &mut StageOptions| {
+                options.placement = Placement::Owner;
+                change(options);
+            }
+        };
+        check(owned(|options| options.conditioning = conditioned(|_| {})), None);
+        let rated = owned(|options| {
+            options.conditioning = conditioned(|asked| asked.preset = Preset::Pid);
+        });
+        check(rated, Some("InFlight"));
+        check(owned(|options| options.admitted_per_s = Some(1)), Some("placement Local"));
+    }
+
+    #[test]
+    fn a_stage_that_is_not_idempotent_is_not_tried_again() {
+        let nature = Nature { kind: Kind::Write, shareable: false, idempotent: false };
+        let options = StageOptions { retry: Some(Retry::default()), ..StageOptions::default() };
+        assert!(options.problem(nature, 1).unwrap().contains("IDEMPOTENT"));
     }
 }
