@@ -53,6 +53,17 @@ fn connect(to: SocketAddr) -> TcpStream {
     stream
 }
 
+/// Again while the host interrupts it: a read or write that has a timeout is not restarted by the
+/// kernel when the process is stopped and continued.
+fn uninterrupted(mut io: impl FnMut() -> std::io::Result<usize>) -> std::io::Result<usize> {
+    loop {
+        match io() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 fn round_trip(stream: &mut TcpStream, bytes: &[u8]) {
     stream.write_all(bytes).unwrap();
     let mut came = vec![0; bytes.len()];
@@ -182,7 +193,7 @@ fn a_peer_that_never_reads_stops_being_read_and_is_cut_in_the_end() {
     let mut stream = connect(address);
     let mut n_sent = 0_u64;
     let cut = loop {
-        match stream.write(&[1; 8_192]) {
+        match uninterrupted(|| stream.write(&[1; 8_192])) {
             Ok(n_bytes) => n_sent += n_bytes as u64,
             Err(error) => break error.kind(),
         }
@@ -239,11 +250,10 @@ fn sixty_four_megabytes_pass_a_bound_of_sixty_four_kilobytes_whole() {
     });
     let (mut n_came, mut piece) = (0, vec![0; 77_777]);
     loop {
-        let n_bytes = match stream.read(&mut piece) {
-            Ok(0) => break,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            read => read.unwrap(),
-        };
+        let n_bytes = uninterrupted(|| stream.read(&mut piece)).unwrap();
+        if n_bytes == 0 {
+            break;
+        }
         let right = piece[..n_bytes].iter().zip(n_came..).all(|(came, n)| *came == byte(n));
         assert!(right, "wrong bytes between {n_came} and {}", n_came + n_bytes);
         n_came += n_bytes;
@@ -268,7 +278,7 @@ fn a_service_starts_again_on_its_port_twenty_times() {
         let mut stream = connect(address);
         round_trip(&mut stream, b"again");
         ring.stop();
-        let ended = stream.read(&mut [0; 8]);
+        let ended = uninterrupted(|| stream.read(&mut [0; 8]));
         let is_ended = match &ended {
             Ok(n_bytes) => *n_bytes == 0,
             Err(error) => error.kind() == ErrorKind::ConnectionReset,
@@ -427,7 +437,8 @@ fn a_connection_that_says_nothing_is_closed_at_its_time() {
         std::thread::sleep(Duration::from_millis(20));
         round_trip(&mut stream, b"still here");
     }
-    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0, "closed by the service");
+    let ended = uninterrupted(|| stream.read(&mut [0; 8]));
+    assert_eq!(ended.unwrap(), 0, "closed by the service");
     ring.stop();
 }
 

@@ -34,20 +34,31 @@ pub(super) struct BlockingIo {
     bounds: Bounds,
 }
 
+// A call that has a timeout is interrupted, not restarted, when the process is stopped and continued.
 impl BlockingIo {
     pub(super) fn new(socket: TcpStream, bounds: Bounds) -> Self {
         Self { socket, read_until: clock() + bounds.head, write_until: None, bounds }
     }
 
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(Some(left(self.read_until)?))?;
-        self.socket.read(bytes)
+        loop {
+            self.socket.set_read_timeout(Some(left(self.read_until)?))?;
+            match self.socket.read(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let until = *self.write_until.get_or_insert_with(|| clock() + self.bounds.reply);
-        self.socket.set_write_timeout(Some(left(until)?))?;
-        self.socket.write(bytes)
+        loop {
+            self.socket.set_write_timeout(Some(left(until)?))?;
+            match self.socket.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
     }
 }
 
