@@ -10,3 +10,4 @@ pub mod admin;
 pub mod units;
 pub mod echo;
 pub mod staged;
+pub mod cacheproxy;

@@ -1,0 +1,3 @@
+//! A memcached server and proxy that batches what thousands of connections ask.
+
+pub mod operation;
