@@ -1,3 +1,6 @@
 //! A memcached server and proxy that batches what thousands of connections ask.
 
 pub mod operation;
+pub mod wire;
+#[cfg(test)]
+mod memcached;
