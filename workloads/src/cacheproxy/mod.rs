@@ -2,5 +2,6 @@
 
 pub mod operation;
 pub mod wire;
+pub mod route;
 #[cfg(test)]
 mod memcached;
