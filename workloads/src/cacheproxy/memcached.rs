@@ -34,6 +34,13 @@ impl Memcached {
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// Sends it a signal, as `kill` names it: `-STOP`, `-CONT`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "no signal {signal} to {pid}");
+    }
 }
 
 impl Drop for Memcached {

@@ -3,5 +3,6 @@
 pub mod operation;
 pub mod wire;
 pub mod route;
+pub mod downstream;
 #[cfg(test)]
 mod memcached;
