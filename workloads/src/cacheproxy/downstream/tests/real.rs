@@ -176,6 +176,51 @@ fn a_dead_server_is_a_miss_where_the_file_says_so() {
     proxy.stop();
 }
 
+/// Writes ever newer versions of its own key, and reads each back; gives how many were older than what
+/// was written.
+async fn read_own_writes(downstream: Downstream, own: String) -> usize {
+    let mut n_stale = 0;
+    for version in 1..=200 {
+        let stored = downstream.apply(set(&own, version.to_string())).await;
+        assert_eq!(stored, Outcome::Stored(0));
+        let read = downstream.apply(get(&own)).await;
+        let read: Option<u64> =
+            value(&read).map(|value| std::str::from_utf8(value).unwrap().parse().unwrap());
+        n_stale += usize::from(read != Some(version));
+    }
+    n_stale
+}
+
+#[test]
+fn clients_of_two_shards_read_what_they_wrote_while_others_read_it_all_the_time() {
+    let Some(server) = Memcached::start() else { return };
+    let n_shards = std::thread::available_parallelism().map_or(1, |n_cpus| n_cpus.get().min(2));
+    let mut builder = Builder::new();
+    builder.quiet().shards(n_shards);
+    let config = config(&[server.address()]);
+    let downstream = Downstream::declare(&mut builder, "real", &config, 1).unwrap();
+    let engine = builder.start().unwrap();
+    let submit = |number: usize| {
+        let downstream = downstream.clone();
+        let request = move || async move {
+            if number < 4 {
+                return read_own_writes(downstream, format!("key-{number}")).await;
+            }
+            for _again in 0..2_000 {
+                downstream.apply(get(&format!("key-{}", number % 4))).await;
+            }
+            0
+        };
+        let shard = number % 3 % n_shards;
+        engine.handle().submit(shard, RequestOptions::default(), request).unwrap()
+    };
+    let replies: Vec<_> = (0..12).map(submit).collect();
+    for reply in replies {
+        assert_eq!(reply.wait().unwrap(), 0, "reads older than what was written");
+    }
+    assert!(engine.stop(Duration::from_secs(5)).drained);
+}
+
 /// What is done with one connection.
 type Part = Box<dyn FnOnce(&mut TcpStream) + Send>;
 
