@@ -1,3 +1,8 @@
 //! A memcached server and proxy that batches what thousands of connections ask.
 
 pub mod operation;
+pub mod wire;
+pub mod route;
+pub mod downstream;
+#[cfg(test)]
+mod memcached;
