@@ -2,9 +2,7 @@
 //!
 //! Where one goes the last takes its place, so that memory is returned page by page as items go, and
 //! a walk over all of them reads nothing else. A single growing array would be copied whole each
-//! time it doubles: 70 MB at a million items, while every client of the shard waits.
-
-use std::mem::size_of;
+//! time it doubles: 64 MB at a million items, while every client of the shard waits.
 
 use super::item::{Item, Place};
 

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::quality::FixedState;
 
 use super::super::operation::{ExpTime, Key};
-use super::ghosts::{Evictions, Memory};
+use super::ghosts::Evictions;
 use super::index::Index;
 use super::item::{Content, Item, Place, UseClass, heap_bytes};
 use super::lists::List;
@@ -160,10 +160,5 @@ impl Shelf {
             self.flush_at = None;
             self.flushes = self.flushes.wrapping_add(1);
         }
-    }
-
-    /// What is remembered of evictions: as many as there are items.
-    pub(super) fn memory(&self) -> Memory {
-        Memory { evictions: self.evictions, n_items: self.items.n_items() }
     }
 }

@@ -4,6 +4,7 @@
 //! and against the real server; every step under the bound; traces against segmented LRU.
 
 mod drafts;
+mod operations;
 mod model;
 mod memcached;
 mod bound;
