@@ -54,7 +54,8 @@ impl Counted {
 
     /// The books say no less than what was allocated, and little more: rounding by the allocator.
     fn check(&self, phase: &str) {
-        let (taken, told) = (self.taken(), self.store.stats(NOW).held.bytes as usize);
+        let told = usize::try_from(self.store.stats(NOW).held.bytes).unwrap();
+        let taken = self.taken();
         assert!(taken <= told, "{phase}: {taken} bytes taken, {told} told");
         assert!(told <= BYTES_MAX, "{phase}: {told} bytes");
         let rounding = told / 5;

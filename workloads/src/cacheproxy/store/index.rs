@@ -12,8 +12,8 @@ use super::ghosts::{Evictions, Ghosts, Memory};
 use super::item::Place;
 use super::pages::Moved;
 
-/// Parts that the hashes fall into. At a million items each has four thousand, and moves them in
-/// some tens of microseconds.
+/// Parts that the hashes fall into. At a million items each has four thousand to move when it
+/// grows, at another time than the others as like as not.
 const PARTS: usize = 256;
 /// The part of a hash is told by its upper bits, all else by the lower ones.
 const PART_SHIFT: u32 = u32::BITS - PARTS.ilog2();

@@ -39,9 +39,9 @@ mod stats;
 mod tests;
 
 use super::operation::{Cas, ExpTime, Key, Operation, Outcome, What};
+use eviction::GivenUp;
 use item::{Content, Marks, Place};
 use shelf::{Gone, Shelf};
-use stats::OfClasses;
 
 pub use stats::{ClassCounts, ClassStats, Counts, Held, Stats};
 pub use sweep::{Pass, Swept};
@@ -79,7 +79,8 @@ impl Options {
 pub struct Store {
     shelf: Shelf,
     counts: Counts,
-    classes: OfClasses,
+    /// What `stats` tells of each class, as far as it is no property of the shelf.
+    classes: [ClassStats; 2],
     item_bytes_max: usize,
     cas_last: Cas,
     /// Items before this place have still to be looked at by the sweep's pass.
@@ -110,7 +111,7 @@ impl Store {
         Self {
             shelf: Shelf::new(bytes_max, hash_seed),
             counts: Counts::default(),
-            classes: OfClasses::default(),
+            classes: [ClassStats::default(); 2],
             item_bytes_max,
             cas_last: 0,
             swept_down_to: 0,
@@ -155,7 +156,7 @@ impl Store {
                 number: list.n_items(),
                 mem_requested: list.bytes() as u64,
                 age_s: list.oldest().map_or(0, age_of),
-                counts: *self.classes.of(class),
+                ..self.classes[class.idx()]
             }
         });
         Stats { counts: self.counts, held, classes }
@@ -186,9 +187,7 @@ impl Store {
         }
         match subject.place {
             Some(place) => self.shelf.replace(now, place, content),
-            None => {
-                self.shelf.insert(now, subject.key, subject.hash, content);
-            }
+            None => self.shelf.insert(now, subject.key, subject.hash, content),
         }
         self.make_room(now);
         Ok(cas)
@@ -203,23 +202,26 @@ impl Store {
                 break;
             }
             let Some(given_up) = self.shelf.give_up_one(now) else { break };
-            let item = given_up.item;
-            let unfetched = u64::from(!item.marks.has(Marks::FETCHED));
-            let counts = self.classes.of_mut(item.class);
-            match given_up.gone {
-                Some(_) => {
-                    counts.reclaimed += 1;
-                    counts.expired_unfetched += unfetched;
-                }
-                None => {
-                    counts.evicted += 1;
-                    counts.evicted_unfetched += unfetched;
-                    counts.evicted_nonzero += u64::from(item.expires != time::Expiry::NEVER);
-                    counts.evicted_time = u64::from(now.since_s(item.used_at));
-                }
-            }
+            self.count_given_up(now, &given_up);
         }
         debug_assert!(self.shelf.has_room(), "the bound holds: {:?}", self.shelf.bytes());
+    }
+
+    fn count_given_up(&mut self, now: Now, GivenUp { item, gone }: &GivenUp) {
+        let unfetched = u64::from(!item.marks.has(Marks::FETCHED));
+        let class = &mut self.classes[item.class.idx()];
+        match gone {
+            Some(gone) => {
+                class.counts.reclaimed += 1;
+                class.counts.expired_unfetched += u64::from(*gone == Gone::Expired) * unfetched;
+            }
+            None => {
+                class.evicted_time_s = u64::from(now.since_s(item.used_at));
+                class.counts.evicted += 1;
+                class.counts.evicted_unfetched += unfetched;
+                class.counts.evicted_nonzero += u64::from(item.expires != time::Expiry::NEVER);
+            }
+        }
     }
 
     /// The cas of a new state: the one that a client has chosen, or the next.

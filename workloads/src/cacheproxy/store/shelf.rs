@@ -103,7 +103,7 @@ impl Shelf {
     }
 
     /// Puts an item on the shelf under a key that is not there.
-    pub(super) fn insert(&mut self, now: Now, key: &Key, hash: u32, content: Content) -> Place {
+    pub(super) fn insert(&mut self, now: Now, key: &Key, hash: u32, content: Content) {
         debug_assert!(self.find(hash, key).is_none(), "one item for each key");
         let mut item = Item::new(key, hash, now, self.flushes, content);
         item.class = self.class_of_new(hash);
@@ -111,7 +111,6 @@ impl Shelf {
         let place = self.items.push(item);
         self.index.insert(hash, place);
         self.lists[class.idx()].push_newest(&mut self.items, place);
-        place
     }
 
     /// Gives an item another content. It keeps its turn in its list, and this is a use of it.

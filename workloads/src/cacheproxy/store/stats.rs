@@ -1,7 +1,5 @@
 //! What a store has done and holds, under the names that memcached's `stats` gives it.
 
-use super::item::UseClass;
-
 /// Declares a record of numbers once: its fields, their names, and the sum of two.
 macro_rules! numbers {
     ($(#[$of:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)+ }) => {
@@ -80,16 +78,12 @@ numbers! {
         evicted_nonzero,
         /// Of those evicted, the ones that nobody had read.
         evicted_unfetched,
-        /// Seconds since the item that was evicted last had been used.
-        evicted_time,
         /// Gone already when room was needed.
         reclaimed,
         /// Expired, found by a sweep or for their room, without anybody having read them.
         expired_unfetched,
         /// Gone already when a sweep found them.
         crawler_reclaimed,
-        /// Stores that this class had no room for.
-        outofmemory,
     }
 }
 
@@ -125,12 +119,14 @@ pub struct ClassStats {
     pub mem_requested: u64,
     /// Seconds since the item that stands at its end was used.
     pub age_s: u64,
+    /// Seconds for which the item that was evicted last had not been used: `evicted_time`.
+    pub evicted_time_s: u64,
     /// What became of others.
     pub counts: ClassCounts,
 }
 
 impl Stats {
-    /// Adds those of another store: ages are the greater of both.
+    /// Adds those of another store; of two times, the longer is kept.
     pub fn add(&mut self, other: &Self) {
         self.counts.add(&other.counts);
         self.held.add(&other.held);
@@ -138,6 +134,7 @@ impl Stats {
             class.number += other.number;
             class.mem_requested += other.mem_requested;
             class.age_s = class.age_s.max(other.age_s);
+            class.evicted_time_s = class.evicted_time_s.max(other.evicted_time_s);
             class.counts.add(&other.counts);
         }
     }
@@ -151,19 +148,5 @@ impl Stats {
     /// One number over all classes.
     pub fn of_classes(&self, number: impl Fn(&ClassCounts) -> u64) -> u64 {
         self.classes.iter().map(|class| number(&class.counts)).sum()
-    }
-}
-
-/// The counts of all classes, while they are counted.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct OfClasses([ClassCounts; 2]);
-
-impl OfClasses {
-    pub(super) fn of(&self, class: UseClass) -> &ClassCounts {
-        &self.0[class.idx()]
-    }
-
-    pub(super) fn of_mut(&mut self, class: UseClass) -> &mut ClassCounts {
-        &mut self.0[class.idx()]
     }
 }

@@ -51,7 +51,7 @@ impl Store {
     }
 
     fn count_swept(&mut self, item: &Item, gone: Gone) {
-        let counts = self.classes.of_mut(item.class);
+        let counts = &mut self.classes[item.class.idx()].counts;
         counts.crawler_reclaimed += 1;
         if gone == Gone::Expired && !item.marks.has(Marks::FETCHED) {
             counts.expired_unfetched += 1;

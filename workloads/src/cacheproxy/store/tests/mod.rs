@@ -6,6 +6,7 @@
 mod drafts;
 mod operations;
 mod model;
+mod server;
 mod memcached;
 mod bound;
 mod hit_ratio;
