@@ -63,8 +63,13 @@ impl Counted {
     }
 }
 
+/// Sweeps until all items have been looked at, and all parts of the index, of which a step does one.
 fn sweep(store: &mut Store, now: Now) {
+    const PARTS: usize = 256;
     while store.sweep(now, 1_000).pass == Pass::Going {}
+    for _ in 0..PARTS {
+        store.sweep(now, 1_000);
+    }
 }
 
 #[test]
@@ -90,8 +95,8 @@ fn the_books_are_right_and_all_memory_comes_back() {
 
     sweep(&mut counted.store, Now(NOW.0 + 10));
     assert_eq!(counted.store.stats(NOW).held.curr_items, 0);
-    // What eviction remembers, and the index's list of parts, stay.
-    assert!(counted.taken() < empty + BYTES_MAX / 10, "{} after {empty}", counted.taken());
+    // Small tables may stay.
+    assert!(counted.taken() < empty + BYTES_MAX / 100, "{} after {empty}", counted.taken());
 
     for number in 0..50_000 {
         counted.store.apply(NOW, &set(number, 50, 0));
@@ -101,7 +106,7 @@ fn the_books_are_right_and_all_memory_comes_back() {
         let delete = What::Delete(Delete::default());
         counted.store.apply(NOW, &Operation { key: key(number), what: delete });
     }
-    assert!(counted.taken() < empty + BYTES_MAX / 10, "{} after {empty}", counted.taken());
+    assert!(counted.taken() < empty + BYTES_MAX / 100, "{} after {empty}", counted.taken());
 
     // The one thing that is beyond the bound: values that readers hold. It also shows that this
     // check could fail.

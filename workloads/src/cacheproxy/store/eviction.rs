@@ -14,9 +14,8 @@
 //! for once; they pass through a small part of the memory and never displace what is asked for again, so
 //! a scan does no harm. `tests/hit_ratio.rs` compares it with segmented LRU.
 //!
-//! No crate does this here: those that weigh entries in bytes (`quick_cache`, `moka`) have no expiry
-//! of each entry that frees its memory when it is swept, allocate their tables for good, count
-//! neither tables nor ghosts in the bound, and lock or sample.
+//! No crate does this here. `quick_cache` has no expiry and never shrinks its tables; `moka` is made
+//! for many threads and reads clocks of its own; neither counts tables and ghosts in its bound.
 //!
 //! What an item takes decides only which
 //! list gives way; within a list large and small are alike.
@@ -90,7 +89,8 @@ impl Shelf {
         }
     }
 
-    fn memory(&self) -> Memory {
+    /// What is remembered of those that left.
+    pub(super) fn memory(&self) -> Memory {
         let (part, whole) = REMEMBERED;
         Memory { evictions: self.evictions, n_items: self.items.n_items() / whole * part }
     }

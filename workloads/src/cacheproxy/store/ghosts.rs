@@ -47,6 +47,11 @@ impl Ghosts {
         self.ghosts.allocation_size()
     }
 
+    /// How many it has room for before it grows or is cleared.
+    pub(super) fn n_room(&self) -> usize {
+        self.ghosts.capacity()
+    }
+
     /// Forgets a ghost, and says whether it was remembered.
     pub(super) fn take(&mut self, hash: u32, memory: Memory) -> Option<Evictions> {
         let found = self.ghosts.find_entry(spread(hash), |ghost| ghost.hash == hash).ok()?;
@@ -68,7 +73,7 @@ impl Ghosts {
 
     /// Moves what is remembered into a table of its size. In place, what is removed would go on
     /// taking up room.
-    fn clear_up(&mut self, memory: Memory) {
+    pub(super) fn clear_up(&mut self, memory: Memory) {
         let remembered = || self.ghosts.iter().filter(|ghost| memory.has(**ghost));
         let n_ghosts = remembered().count();
         let mut cleared = HashTable::with_capacity(n_ghosts + n_ghosts / SPARE + 1);

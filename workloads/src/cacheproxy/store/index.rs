@@ -13,7 +13,7 @@ use super::item::Place;
 use super::pages::Moved;
 
 /// Parts that the hashes fall into. At a million items each has four thousand to move when it
-/// grows, at another time than the others as like as not.
+/// grows, and each grows in an operation of its own.
 const PARTS: usize = 256;
 /// The part of a hash is told by its upper bits, all else by the lower ones.
 const PART_SHIFT: u32 = u32::BITS - PARTS.ilog2();
@@ -52,6 +52,8 @@ impl Part {
 #[derive(Debug)]
 pub(super) struct Index {
     parts: Vec<Part>,
+    /// The part that is tidied next.
+    tidied_next: usize,
     /// What all tables take.
     bytes: usize,
 }
@@ -60,7 +62,7 @@ impl Index {
     pub(super) fn new() -> Self {
         let parts: Vec<_> = (0..PARTS).map(|_| Part::default()).collect();
         let bytes = parts.capacity() * size_of::<Part>();
-        Self { parts, bytes }
+        Self { parts, tidied_next: 0, bytes }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -115,8 +117,25 @@ impl Index {
         }
     }
 
+    /// Returns what one part takes for ghosts that are no longer remembered, if that is most of it.
+    /// Called now and then: a store that has emptied evicts nothing, and would keep them.
+    pub(super) fn tidy_one(&mut self, memory: Memory) {
+        let n_expected = memory.n_items as usize / PARTS;
+        let part_idx = self.tidied_next;
+        self.tidied_next = (part_idx + 1) % PARTS;
+        self.change_part(part_idx, |part| {
+            if part.ghosts.n_room() > SMALL.max(n_expected * SPARSE) {
+                part.ghosts.clear_up(memory);
+            }
+        });
+    }
+
     fn change(&mut self, hash: u32, act: impl FnOnce(&mut Part)) {
-        let part = &mut self.parts[part_of(hash)];
+        self.change_part(part_of(hash), act);
+    }
+
+    fn change_part(&mut self, part_idx: usize, act: impl FnOnce(&mut Part)) {
+        let part = &mut self.parts[part_idx];
         let before = part.bytes();
         act(part);
         self.bytes = self.bytes - before + part.bytes();

@@ -29,7 +29,8 @@ pub enum Pass {
 
 impl Store {
     /// Looks at up to `n_items_max` further items and removes those that are gone: a few nanoseconds
-    /// each for one that stays, about as much as a delete for one that goes.
+    /// each for one that stays, about as much as a delete for one that goes. Each step
+    /// also looks at one part of the index, for room that eviction's memory no longer needs.
     pub fn sweep(&mut self, now: Now, n_items_max: u32) -> Swept {
         self.shelf.flush_if_due(now);
         let n_items = self.shelf.items.n_items();
@@ -46,6 +47,8 @@ impl Store {
             self.count_swept(&item, gone);
             n_removed += 1;
         }
+        let memory = self.shelf.memory();
+        self.shelf.index.tidy_one(memory);
         self.swept_down_to = down_to;
         Swept { n_removed, pass: if down_to == 0 { Pass::Ended } else { Pass::Going } }
     }
