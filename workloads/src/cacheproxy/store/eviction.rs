@@ -10,15 +10,14 @@
 //!
 //! Why this one (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023): a hit
 //! only counts up two bits in the record that it reads anyway, where segmented LRU takes the item out
-//! of a list and puts it in front, which touches four other records. Most keys of real loads are asked
-//! for once; they pass through a small part of the memory and never displace what is asked for again, so
-//! a scan does no harm. `tests/hit_ratio.rs` compares it with segmented LRU.
+//! of a list and puts it in front, which touches four other records. Most keys of real loads are
+//! asked for once; they pass through a small part of the memory and never displace what is asked for
+//! again, so a scan does no harm. `tests/hit_ratio.rs` compares it with segmented LRU.
 //!
 //! No crate does this here. `quick_cache` has no expiry and never shrinks its tables; `moka` is made
 //! for many threads and reads clocks of its own; neither counts tables and ghosts in its bound.
 //!
-//! What an item takes decides only which
-//! list gives way; within a list large and small are alike.
+//! What an item takes decides only which list gives way; within a list large and small are alike.
 
 use super::ghosts::Memory;
 use super::item::{Item, Place, UseClass};

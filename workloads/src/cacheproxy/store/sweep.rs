@@ -28,9 +28,9 @@ pub enum Pass {
 }
 
 impl Store {
-    /// Looks at up to `n_items_max` further items and removes those that are gone: a few nanoseconds
-    /// each for one that stays, about as much as a delete for one that goes. Each step
-    /// also looks at one part of the index, for room that eviction's memory no longer needs.
+    /// Looks at up to `n_items_max` further items and removes those that are gone. One that stays
+    /// costs a read of its record, one that goes about as much as a delete. Each step also looks at
+    /// one part of the index, for room that eviction's memory no longer needs.
     pub fn sweep(&mut self, now: Now, n_items_max: u32) -> Swept {
         self.shelf.flush_if_due(now);
         let n_items = self.shelf.items.n_items();
