@@ -1,0 +1,202 @@
+//! The cache as a connection sees it: an operation goes in, its outcome comes out.
+//!
+//! Where items are kept in memory, or in two tiers, each key has one shard, and a connection of
+//! another shard reaches it over the mesh, in batches: the stage [`Owned`]. Servers downstream alone
+//! need no such owner, since they are one for all shards: operations leave from the shard of their
+//! connection.
+//!
+//! ```text
+//!   memcached alone     connection ─▶ downstream's stages of this shard
+//!   anything else       connection ─▶ [cache], on the shard of the key ─▶ memory, or tier and tier
+//! ```
+
+use std::rc::Rc;
+
+use forebay::{
+    Batch, CallError, Outcome as Sent, Placement, ShardId, Stage, StageOptions, StageRef, n_shards,
+    on_shard,
+};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use super::clock::Clock;
+use super::downstream::Downstream;
+use super::operation::{ExpTime, Failure, Key, Operation, Outcome};
+use super::store::{Pass, Stats};
+use super::tier::Tier;
+use super::tiers::Tiers;
+
+/// Batches of a shard that are under way at once: one that waits for a lower tier must not keep the
+/// next from what is in memory, so there are as many as a tier may reasonably have unanswered.
+const BATCHES_MAX: usize = 256;
+/// Items that a step of the sweep looks at: some tens of microseconds.
+const SWEPT_ITEMS: u32 = 256;
+
+/// The keys that a shard owns, in one tier or two.
+#[derive(Debug)]
+pub(super) enum Owned {
+    One(Tier),
+    Two(Box<Tiers>),
+}
+
+impl Owned {
+    fn apply_at_once(&self, operation: &Operation) -> Option<Outcome> {
+        match self {
+            Self::One(tier) => tier.apply_at_once(operation),
+            Self::Two(tiers) => tiers.apply_at_once(operation),
+        }
+    }
+
+    async fn apply(&self, operation: &Operation) -> Outcome {
+        match self {
+            Self::One(tier) => tier.apply(operation).await,
+            Self::Two(tiers) => tiers.apply(operation).await,
+        }
+    }
+
+    /// Its tiers, the upper first.
+    fn tiers(&self) -> impl Iterator<Item = &Tier> {
+        let (upper, lower) = match self {
+            Self::One(tier) => (tier, None),
+            Self::Two(tiers) => {
+                let [upper, lower] = tiers.each();
+                (upper, Some(lower))
+            }
+        };
+        std::iter::once(upper).chain(lower)
+    }
+
+    /// What its memory holds and has done, all tiers together; `None` if nothing is in memory.
+    fn stats(&self) -> Option<Stats> {
+        let stats = self.tiers().filter_map(Tier::store).map(|(store, clock)| {
+            store.borrow().stats(clock.now())
+        });
+        stats.reduce(|mut sum, other| {
+            sum.add(&other);
+            sum
+        })
+    }
+
+    fn flush_all(&self, delay: ExpTime) {
+        for (store, clock) in self.tiers().filter_map(Tier::store) {
+            store.borrow_mut().flush_all(clock.now(), delay);
+        }
+    }
+
+    /// Looks at some items of each tier for what is gone. Tells whether there is more to look at.
+    pub(super) fn sweep(&self) -> Pass {
+        let mut pass = Pass::Ended;
+        for (store, clock) in self.tiers().filter_map(Tier::store) {
+            if store.borrow_mut().sweep(clock.now(), SWEPT_ITEMS).pass == Pass::Going {
+                pass = Pass::Going;
+            }
+        }
+        pass
+    }
+}
+
+impl Stage for Owned {
+    type Item = Operation;
+    type Key = Key;
+    type Class = ();
+    type Value = Outcome;
+    type Error = Failure;
+
+    fn key(operation: &Operation) -> Key {
+        operation.key.clone()
+    }
+
+    fn class(_: &Operation) {}
+
+    async fn run(self: Rc<Self>, batch: Batch<Self>) -> Result<(), Failure> {
+        let this = &*self;
+        let mut waiting = FuturesUnordered::new();
+        for item in batch.items() {
+            match this.apply_at_once(item.item()) {
+                Some(outcome) => item.settle(Ok(outcome)),
+                None => waiting.push(async move {
+                    item.settle(Ok(this.apply(item.item()).await));
+                }),
+            }
+        }
+        while waiting.next().await.is_some() {}
+        Ok(())
+    }
+}
+
+/// What the stage of the keys of a shard allows by default.
+pub(super) fn owned_options() -> StageOptions {
+    let mut options = StageOptions::default();
+    options.placement = Placement::Owner;
+    options.permits = BATCHES_MAX;
+    options
+}
+
+/// The whole cache, from any shard.
+#[derive(Debug, Clone)]
+pub(super) enum Cache {
+    Owned(StageRef<Owned>),
+    Downstream(Downstream),
+}
+
+impl Cache {
+    /// Does an operation. Dropped half-way, it may be done or not.
+    pub(super) async fn apply(&self, operation: Operation) -> Outcome {
+        match self {
+            Self::Downstream(downstream) => downstream.apply(operation).await,
+            Self::Owned(owned) => match owned.call(operation).await {
+                Ok(outcome) => outcome,
+                Err(error) => Outcome::Failed(failure(&error)),
+            },
+        }
+    }
+
+    /// Makes all items that are in memory nothing, on every shard, now or when this time comes.
+    pub(super) async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
+        // Servers downstream may have other clients, whose items are not ours to flush.
+        let Self::Owned(owned) = self else { return Err(Failure::Refused) };
+        let owned = *owned;
+        let flushed = everywhere(move || owned.instance().flush_all(delay)).await;
+        flushed.map(|_| ()).ok_or(Failure::Unanswered)
+    }
+
+    /// What is in memory on all shards together; `None` if nothing is, or a shard does not answer.
+    pub(super) async fn stats(&self) -> Option<Stats> {
+        let Self::Owned(owned) = self else { return None };
+        let owned = *owned;
+        let of_shards = everywhere(move || owned.instance().stats()).await?;
+        of_shards.into_iter().flatten().reduce(|mut sum, other| {
+            sum.add(&other);
+            sum
+        })
+    }
+}
+
+/// What `ask` gives on each shard; `None` if one does not answer.
+async fn everywhere<T, F>(ask: F) -> Option<Vec<T>>
+where
+    T: Send + 'static,
+    F: Fn() -> T + Clone + Send + 'static,
+{
+    // All begin before the first is awaited.
+    let asked: Vec<_> = (0..n_shards())
+        .map(|shard| {
+            let ask = ask.clone();
+            on_shard(ShardId::new(shard), move || async move { ask() })
+        })
+        .collect();
+    let mut answers = Vec::with_capacity(asked.len());
+    for answer in asked {
+        answers.push(answer.await.ok()?);
+    }
+    Some(answers)
+}
+
+fn failure(error: &CallError<Failure>) -> Failure {
+    match error {
+        CallError::Item(failure) | CallError::Batch(failure) => **failure,
+        CallError::Shed(_) | CallError::Expired(Sent::NotSent) => Failure::Overloaded,
+        CallError::Closed(Sent::NotSent) => Failure::Closing,
+        _ => Failure::Unanswered,
+    }
+}
