@@ -103,6 +103,11 @@ impl Breaker {
         }
     }
 
+    /// Whether batches are sent as if there were no breaker.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.circuit == Circuit::Closed
+    }
+
     /// A batch that [`Self::may_send`] let through was sent.
     pub(crate) fn sent(&mut self, now: Time) -> Sending {
         match self.may_send(now) {

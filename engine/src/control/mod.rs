@@ -21,6 +21,7 @@ mod fit;
 pub(crate) mod scaling;
 pub(crate) mod rate;
 pub(crate) mod admission;
+pub(crate) mod door;
 pub(crate) mod conditioner;
 pub(crate) mod percentile;
 pub(crate) mod order;

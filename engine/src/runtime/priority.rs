@@ -24,6 +24,16 @@ impl Priority {
         self.0
     }
 
+    /// Those that are more important, from the next on.
+    pub(crate) fn above(self) -> impl Iterator<Item = Self> {
+        (self.0 + 1..=Self::HIGHEST.0).map(Self)
+    }
+
+    /// Those that are less important.
+    pub(crate) fn below(self) -> impl Iterator<Item = Self> {
+        (0..self.0).map(Self)
+    }
+
     pub(crate) const fn idx(self) -> usize {
         self.0 as usize
     }

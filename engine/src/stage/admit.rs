@@ -54,7 +54,7 @@ impl<S: Stage> LetIn<'_, S> {
 impl<S: Stage> Drop for LetIn<'_, S> {
     fn drop(&mut self) {
         if let Some(stage) = self.asked {
-            stage.controls.borrow_mut().withdrawn(self.priority);
+            stage.withdrawn(self.priority);
         }
     }
 }
@@ -78,12 +78,12 @@ impl<S: Stage> StageCore<S> {
         route: Option<ShardId>,
     ) -> Result<LetIn<'_, S>, Shed> {
         let asked = (self.guarded && route.is_none()).then_some(self);
+        let queued = || self.queue.borrow().len();
         let level = match asked {
-            None => 0,
-            Some(_) => {
-                let queued = || self.queue.borrow().len();
-                self.controls.borrow_mut().let_in(self.core.now(), priority, queued)?
+            Some(_) if !self.door.passes(self.core.now(), priority) => {
+                self.consult(|controls, now| controls.let_in(now, priority, &self.door, queued))?
             }
+            _ => 0,
         };
         Ok(LetIn { asked, priority, level })
     }
@@ -91,10 +91,13 @@ impl<S: Stage> StageCore<S> {
     /// Takes in a call that has been let in by the shard it comes from.
     pub(super) fn take_in(&self, priority: Priority) -> LetIn<'_, S> {
         let asked = self.guarded.then_some(self);
-        let level = asked.map_or(0, |_| {
-            let queued = self.queue.borrow().len();
-            self.controls.borrow_mut().took_in(self.core.now(), priority, queued)
-        });
+        let level = match asked {
+            Some(_) if !self.door.takes_in(priority) => {
+                let queued = self.queue.borrow().len();
+                self.consult(|controls, now| controls.take_in(now, priority, &self.door, queued))
+            }
+            _ => 0,
+        };
         LetIn { asked, priority, level }
     }
 

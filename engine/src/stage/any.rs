@@ -176,7 +176,7 @@ impl<S: Stage> AnyStage for StageCore<S> {
             queued: self.queue.borrow().len() as u64,
             indexed: self.index.borrow().len() as u64,
             conditioned: slots.values().filter(|slot| slot.is_conditioned()).count() as u64,
-            in_flight: self.controls.borrow().in_flight() as u64,
+            in_flight: self.door.in_flight() as u64,
         }
     }
 
@@ -202,7 +202,7 @@ impl<S: Stage> AnyStage for StageCore<S> {
     }
 
     fn adjust(&self, adjustment: Adjustment) -> bool {
-        self.controls.borrow_mut().adjust(self.core.now(), adjustment)
+        self.consult(|controls, now| controls.adjust(now, adjustment))
     }
 }
 

@@ -174,6 +174,7 @@ impl<S: Stage> StageCore<S> {
             return Begin::At(at);
         }
         flight.sending.set(controls.sent(now, awaited.len(), weight));
+        self.door.agree(controls.terms());
         drop(controls);
         self.metrics.retries.add(1);
         flight.sent.set(now);
@@ -204,10 +205,10 @@ impl<S: Stage> StageCore<S> {
         permits.ran(now, n_items, ran);
         permits.observe(now, depth);
         drop(permits);
-        let mut controls = self.controls.borrow_mut();
-        controls.ran(now, n_items, ran, depth);
-        controls.ended(now, flight.sending.get(), ended.succeeded());
-        drop(controls);
+        self.consult(|controls, now| {
+            controls.ran(now, n_items, ran, depth);
+            controls.attempted(now, flight.sending.get(), ended.succeeded());
+        });
         if matches!(ended, Ended::Cut(_)) {
             self.metrics.abandoned.add(1);
             contain(|| self.instance.on_abandon());

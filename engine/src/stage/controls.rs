@@ -1,14 +1,14 @@
 //! The controllers of one stage on one shard, put together; each is pure and stands in `control`.
 //!
 //! ```text
-//!   call ──▶ let in?       breaker, bound in flight, rate, conditioner        ─▶ queue
+//!   call ──▶ let in?       breaker, bound in flight, conditioner, rate        ─▶ queue
 //!   queue ─▶ may it leave? breaker, the downstream's rate; which end, how many ─▶ batch
 //!   batch ─▶ ended         breaker and batch size learn; again within the retry budget
 //!   call ──▶ answered      the conditioner learns how long it took
 //! ```
 //!
-//! What is asked about calls stands here, what is asked about batches in `leaving`. A stage without
-//! controllers pays one look at a flag for each call.
+//! What is asked about calls stands here, what is asked about batches in `leaving`. Most calls come in
+//! by the [`Door`] without asking. A stage without controllers pays one look at a flag for each call.
 
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use crate::control::Reading;
 use crate::control::admission::{AdmissionRate, Verdict};
 use crate::control::batch::BatchSize;
 use crate::control::breaker::{Breaker, Gate};
-use crate::control::conditioner::{Conditioner, Preset};
+use crate::control::conditioner::{Conditioner, Ended, Preset};
+use crate::control::door::{Door, Passes, Terms};
 use crate::control::order::StandingDelay;
 use crate::control::rate::{Counts, Leased};
 use crate::control::retry::{Retry, RetryBudget};
@@ -35,8 +36,6 @@ const LOST_AFTER_TARGETS: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Controls {
     pub(super) breaker: Option<Breaker>,
-    /// Calls that were let in and neither answered nor withdrawn.
-    in_flight: usize,
     in_flight_max: usize,
     admitted: Option<AdmissionRate>,
     pub(super) conditioner: Option<Conditioner>,
@@ -64,7 +63,6 @@ impl Controls {
         let burst = |per_s: u64| per_s as f64 * STANDING_AFTER.as_secs_f64();
         Self {
             breaker: options.breaker.as_ref().map(Breaker::new),
-            in_flight: 0,
             in_flight_max: options.in_flight_max,
             admitted: options
                 .admitted_per_s
@@ -81,16 +79,36 @@ impl Controls {
     pub(super) fn guard_the_way_in(&self) -> bool {
         self.in_flight_max < usize::MAX
             || self.breaker.is_some()
+            || self.order.is_some()
             || self.admitted.is_some()
             || self.conditioner.is_some()
     }
 
+    /// The door of a stage that nobody has called yet.
+    pub(super) fn door(&self) -> Door {
+        let none_yet = Passes::Left(0, Time::ZERO);
+        let passes = self.admitted.as_ref().map_or(Passes::Unlimited, |_| none_yet);
+        Door::new(self.terms(), passes)
+    }
+
+    /// On which terms nobody needs to be asked about or told of.
+    pub(super) fn terms(&self) -> Terms {
+        let terms = self.conditioner.as_ref().map_or(Terms::OPEN, Conditioner::terms);
+        let breaks = self.breaker.as_ref().is_some_and(|breaker| !breaker.is_closed());
+        if breaks || self.order.is_some() {
+            return terms.asking_each();
+        }
+        let bound = u32::try_from(self.in_flight_max).unwrap_or(u32::MAX);
+        Terms { asked_from: terms.asked_from.min(bound), ..terms }
+    }
+
     /// Lets a call in that finds so many items `queued`, with the level at which it is degraded (0 for
-    /// not at all), or refuses it. What was let in must be told to [`Self::answered`] or [`Self::withdrawn`].
+    /// not at all), or refuses it.
     pub(super) fn let_in(
         &mut self,
         now: Time,
         priority: Priority,
+        door: &Door,
         queued: impl Fn() -> usize,
     ) -> Result<u8, Shed> {
         let shed = |reason, retry_after| Err(Shed { reason, retry_after });
@@ -106,18 +124,12 @@ impl Controls {
             let wait = if until == Time::NEVER { Duration::ZERO } else { until.since(now) };
             return shed(ShedReason::CircuitOpen, wait);
         }
-        if self.in_flight >= self.in_flight_max {
-            let in_flight = self.in_flight;
+        let in_flight = door.in_flight();
+        if in_flight >= self.in_flight_max {
             return shed(ShedReason::InFlight { in_flight }, Duration::ZERO);
         }
-        if let Some(Verdict::Reject { retry_after, .. }) =
-            self.admitted.as_mut().map(|rate| rate.admit(now))
-        {
-            return shed(ShedReason::Rate, retry_after);
-        }
         let conditioner = self.conditioner.as_mut();
-        let asked =
-            conditioner.map(|rule| rule.admit(now, priority.level(), self.in_flight, queued));
+        let asked = conditioner.map(|rule| rule.admit(now, priority, door, queued));
         let level = match asked {
             None | Some(Verdict::Accept) => 0,
             Some(Verdict::Degrade(level)) => level,
@@ -128,19 +140,30 @@ impl Controls {
                 return shed(ShedReason::Preempted, retry_after);
             }
         };
-        self.in_flight += 1;
+        // Last, for it counts those that come in.
+        let rate = self.admitted.as_mut().map(|rate| rate.admit(now, door));
+        if let Some(Verdict::Reject { retry_after }) = rate {
+            return shed(ShedReason::Rate, retry_after);
+        }
+        door.let_in(priority);
         Ok(level)
     }
 
-    /// A call of another shard was taken in, for it has been let in over there; tells the level at
+    /// A call of another shard is taken in, for it has been let in over there; tells the level at
     /// which it is degraded.
-    pub(super) fn took_in(&mut self, now: Time, priority: Priority, queued: usize) -> u8 {
+    pub(super) fn take_in(
+        &mut self,
+        now: Time,
+        priority: Priority,
+        door: &Door,
+        queued: usize,
+    ) -> u8 {
         if queued == 0 {
             self.emptied(now);
         }
-        self.in_flight += 1;
+        door.let_in(priority);
         let Some(conditioner) = &mut self.conditioner else { return 0 };
-        conditioner.took_in(now, priority.level())
+        conditioner.took_in(now, priority, door)
     }
 
     /// Another shard has as many calls here as it was told it may.
@@ -150,44 +173,24 @@ impl Controls {
         }
     }
 
-    /// A call that was let in at `admitted` has expired.
-    pub(super) fn expired(&mut self, now: Time, priority: Priority, admitted: Time) {
-        self.end_one();
+    /// A call that was let in has its reply, or has expired.
+    pub(super) fn ended(&mut self, now: Time, ended: Ended, door: &Door) {
         if let Some(conditioner) = &mut self.conditioner {
-            conditioner.expired(now, priority.level(), admitted);
-        }
-    }
-
-    /// A call that was let in at `admitted` has its reply.
-    pub(super) fn answered(&mut self, now: Time, priority: Priority, admitted: Time) {
-        self.end_one();
-        if let Some(conditioner) = &mut self.conditioner {
-            conditioner.answered(now, priority.level(), admitted);
+            conditioner.ended(now, ended, door);
         }
     }
 
     /// A call that was let in has left without one.
-    pub(super) fn withdrawn(&mut self, priority: Priority) {
-        self.end_one();
+    pub(super) fn withdrawn(&mut self, now: Time, priority: Priority) {
         if let Some(conditioner) = &mut self.conditioner {
-            conditioner.withdrawn(priority.level());
+            conditioner.withdrawn(now, priority);
         }
-    }
-
-    fn end_one(&mut self) {
-        debug_assert!(self.in_flight > 0, "what was let in ends once");
-        self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     /// How many calls may be in flight, by whatever bounds them.
     pub(super) fn in_flight_max(&self) -> f64 {
         let moved = self.conditioner.as_ref().and_then(Conditioner::in_flight_max);
         moved.unwrap_or(f64::INFINITY).min(self.in_flight_max as f64)
-    }
-
-    /// Calls that were let in and have not ended.
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight
     }
 
     /// The queue has become empty.

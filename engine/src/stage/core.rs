@@ -17,6 +17,7 @@ use super::permits::Permits;
 use super::queue::Queue;
 use super::slots::{Slot, SlotKey};
 use super::{Stage, StageOptions};
+use crate::control::door::Door;
 use crate::control::rate::Leased;
 use crate::metrics::StageMetrics;
 use crate::runtime::Time;
@@ -38,6 +39,7 @@ pub(crate) struct StageCore<S: Stage> {
     pub(super) flights: RefCell<SlotMap<FlightKey, Rc<Flight<S>>>>,
     pub(super) permits: RefCell<Permits>,
     pub(super) controls: RefCell<Controls>,
+    pub(super) door: Door,
     /// Whether calls are asked about before they are let in.
     pub(super) guarded: bool,
     pub(super) crossing: Crossing<S>,
@@ -78,6 +80,7 @@ impl<S: Stage> StageCore<S> {
             instance: Rc::new(instance),
             permits: RefCell::new(Permits::new(&options.scaling())),
             guarded: controls.guard_the_way_in(),
+            door: controls.door(),
             controls: RefCell::new(controls),
             slots: RefCell::new(SlotMap::with_key()),
             queue: RefCell::new(Queue::new(options.weights)),
@@ -91,6 +94,14 @@ impl<S: Stage> StageCore<S> {
             sweep_at: Cell::new(Time::NEVER),
             hasher: foldhash::fast::FixedState::with_seed(seed),
         })
+    }
+
+    /// Asks the controllers, or tells them something by which their terms may change.
+    pub(super) fn consult<T>(&self, matter: impl FnOnce(&mut Controls, Time) -> T) -> T {
+        let mut controls = self.controls.borrow_mut();
+        let answer = matter(&mut controls, self.core.now());
+        self.door.agree(controls.terms());
+        answer
     }
 
     /// Takes an item's entry out of the index.

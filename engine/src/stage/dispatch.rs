@@ -103,9 +103,13 @@ impl<S: Stage> StageCore<S> {
 
     fn dispatch(self: &Rc<Self>, class: &ClassView, reason: SealReason, bounds: Bounds) {
         let now = self.core.now();
+        let drops = self.controls.borrow().drops_from_the_queue();
         let Taken { sealed, unsent } = self.take_items(class, bounds, |queued, n_left| {
             if queued.deadline <= now {
                 return Some(Unsent::Expired);
+            }
+            if !drops {
+                return None;
             }
             let waited = now.since(queued.admitted);
             let keeps = self.controls.borrow_mut().keeps(now, waited, n_left);
@@ -117,7 +121,8 @@ impl<S: Stage> StageCore<S> {
             return;
         }
         let n_items = sealed.entries.len();
-        let sending = self.controls.borrow_mut().sent_first(now, n_items, sealed.weight);
+        let sending =
+            self.consult(|controls, now| controls.sent_first(now, n_items, sealed.weight));
         let flight = self.fly(sealed, sending);
         self.metrics.count_seal(reason, flight.entries.len());
         self.metrics.book_permits(self.core.now(), self.permits.borrow().out());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::controls::Controls;
 use super::lanes::{ClassView, End};
 use crate::control::breaker::{Gate, Sending};
-use crate::control::conditioner::Fate;
+use crate::control::conditioner::{Conditioner, Fate};
 use crate::control::order::Order;
 use crate::control::rate::{Counts, Granted};
 use crate::control::retry::{Retry, RetryBudget};
@@ -77,6 +77,11 @@ impl Controls {
         }
     }
 
+    /// Whether [`Self::keeps`] is to be asked at all.
+    pub(super) fn drops_from_the_queue(&self) -> bool {
+        self.conditioner.as_ref().is_some_and(Conditioner::drops_from_the_queue)
+    }
+
     /// Whether an item that comes from the queue is still to be sent.
     pub(super) fn keeps(&mut self, now: Time, waited: Duration, queue_left: usize) -> bool {
         let Some(conditioner) = &mut self.conditioner else { return true };
@@ -100,7 +105,7 @@ impl Controls {
     }
 
     /// Tells the breaker how an attempt has ended; `None` where nothing can be said of it.
-    pub(super) fn ended(&mut self, now: Time, sending: Sending, succeeded: Option<bool>) {
+    pub(super) fn attempted(&mut self, now: Time, sending: Sending, succeeded: Option<bool>) {
         let Some(breaker) = &mut self.breaker else { return };
         match succeeded {
             Some(true) => breaker.succeeded(now, sending),

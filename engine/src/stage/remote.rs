@@ -13,6 +13,7 @@ use std::any::Any;
 use slotmap::{Key, KeyData};
 
 use super::admit::{Admission, Admitted, Room};
+use super::controls::Controls;
 use super::core::StageCore;
 use super::crossing::{Lane, RemoteCall, RemoteReply};
 use super::slots::{Slot, SlotKey, Standing, Waiter};
@@ -201,7 +202,7 @@ impl<S: Stage> StageCore<S> {
         }
         let lanes = self.crossing.lanes.borrow();
         if lanes[origin.index()].guests >= lanes[origin.index()].told {
-            self.controls.borrow_mut().pressed(self.core.now());
+            self.consult(Controls::pressed);
         }
     }
 

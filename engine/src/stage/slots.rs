@@ -19,6 +19,8 @@ use super::core::StageCore;
 use super::index::Place;
 use super::queue::{ItemKey, Last};
 use super::waiters::Waiters;
+use crate::control::conditioner::Ended;
+use crate::control::door::Told;
 use crate::error::{CallError, Outcome};
 use crate::runtime::guard::contain;
 use crate::runtime::half::Plant;
@@ -57,14 +59,14 @@ pub(super) struct Slot<S: Stage> {
     pub(super) deadline: Time,
     admitted: Time,
     priority: Priority,
-    /// Whether the conditioner awaits what becomes of it.
+    /// Whether it is counted at the door.
     conditioned: bool,
     pub(super) timer: Option<TimerId>,
     pub(super) reply: Option<Reply<S>>,
 }
 
 impl<S: Stage> Slot<S> {
-    /// Whether the conditioner awaits what becomes of it.
+    /// Whether it is counted at the door.
     pub(super) const fn is_conditioned(&self) -> bool {
         self.conditioned
     }
@@ -114,7 +116,7 @@ impl<S: Stage> StageCore<S> {
         };
         let timer = slot.timer.take();
         if std::mem::take(&mut slot.conditioned) {
-            self.tell_conditioner(slot.admitted, slot.priority, &reply);
+            self.count_out(slot.admitted, slot.priority, &reply);
         }
         let waker = match &mut slot.waiter {
             Waiter::Local(waker) => {
@@ -141,22 +143,32 @@ impl<S: Stage> StageCore<S> {
         }
     }
 
-    /// Tells the conditioner what became of a call that was let in. One that was refused after all, or
-    /// has failed with its batch, says nothing of how long an answer takes.
-    fn tell_conditioner(&self, admitted: Time, priority: Priority, reply: &Reply<S>) {
-        let now = self.core.now();
-        let mut controls = self.controls.borrow_mut();
-        match reply {
-            Ok(_) | Err(CallError::Item(_)) => controls.answered(now, priority, admitted),
-            Err(CallError::Expired(_)) => controls.expired(now, priority, admitted),
-            Err(_) => controls.withdrawn(priority),
+    /// Counts a call out that was let in, and tells the controllers what became of it where that
+    /// says something. One that was refused after all, or has failed with its batch, says nothing of
+    /// how long an answer takes.
+    fn count_out(&self, admitted: Time, priority: Priority, reply: &Reply<S>) {
+        let expired = match reply {
+            Ok(_) | Err(CallError::Item(_)) => false,
+            Err(CallError::Expired(_)) => true,
+            Err(_) => return self.withdrawn(priority),
+        };
+        if self.door.ended(priority, admitted) == Told::Yes {
+            let ended = Ended { priority, admitted, expired };
+            self.consult(|controls, now| controls.ended(now, ended, &self.door));
+        }
+    }
+
+    /// Counts a call out that was let in and has left without a reply.
+    pub(super) fn withdrawn(&self, priority: Priority) {
+        if self.door.withdrawn(priority) == Told::Yes {
+            self.consult(|controls, now| controls.withdrawn(now, priority));
         }
     }
 
     /// Nobody awaits this slot any more, which has no reply.
     pub(super) fn forget_conditioned(&self, slot: &mut Slot<S>) {
         if std::mem::take(&mut slot.conditioned) {
-            self.controls.borrow_mut().withdrawn(slot.priority);
+            self.withdrawn(slot.priority);
         }
     }
 

@@ -19,16 +19,18 @@
 //! a reply counts only if the bound was reached while its call was in flight; otherwise it says
 //! nothing about the bound.
 //!
-//! Classes: each more important class that presses leaves a third to the lower ones, so that they
+//! Classes, one for each priority: each more important class that presses leaves a third to the lower ones, so that they
 //! are shed first; a class with nothing in flight is let in all the same, one call, so that it makes
 //! some progress. While several classes press, a late reply to one that is not the lowest counts
 //! four times, since the lower ones are there to be shed for it.
 
 use std::time::Duration;
 
-use super::{CLASSES_MAX, Steps, Verdict};
+use super::{Ended, Steps, Verdict};
+use crate::control::door::{Door, Taught, Terms, bit};
 use crate::control::{Reading, seconds};
 use crate::runtime::Time;
+use crate::runtime::priority::Priority;
 
 /// What a reply in time adds in the steady phase: a hundredth of the bound per round trip.
 const RISE: f64 = 0.01;
@@ -61,21 +63,19 @@ pub(super) struct InFlight {
     target: Duration,
     steps: Steps,
     limit: f64,
-    /// Fewer in flight than this neither reach the bound nor are to be degraded: what nearly every
-    /// call has to look at.
-    easy: usize,
+    /// With so many in flight one more reaches the bound or is to be degraded.
+    easy: u32,
     phase: Phase,
     /// When somebody last took the last place or found none.
     pressed: Time,
-    classes: [Class; CLASSES_MAX],
+    /// When somebody of each class last asked or left; it presses no more a target later.
+    seen: [Time; Priority::COUNT],
     /// A bit for each class that may press: while there is none above a class, none is looked at.
     may_press: u16,
     /// Of calls that were in flight while the bound was reached, as is the next.
     sojourn_s: f64,
     late: f64,
 }
-
-const _: () = assert!(CLASSES_MAX <= u16::BITS as usize, "a bit for each class");
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
@@ -92,13 +92,6 @@ enum Phase {
     },
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Class {
-    in_flight: usize,
-    /// When it last asked; it presses no more a target later.
-    asked: Time,
-}
-
 impl InFlight {
     pub(super) fn new(target: Duration, first: usize, steps: Steps) -> Self {
         let mut begun = Self {
@@ -108,7 +101,7 @@ impl InFlight {
             easy: 0,
             phase: Phase::SlowStart,
             pressed: Time::ZERO,
-            classes: [Class::default(); CLASSES_MAX],
+            seen: [Time::ZERO; Priority::COUNT],
             may_press: 0,
             sojourn_s: target.as_secs_f64(),
             late: 0.0,
@@ -124,27 +117,32 @@ impl InFlight {
     )]
     fn set_limit(&mut self, limit: f64) {
         self.limit = limit;
-        self.easy = self.steps.begin(limit).min(limit) as usize;
+        self.easy = (self.steps.begin(limit).min(limit) - 1.0) as u32;
     }
 
     pub(super) fn limit(&self) -> f64 {
         self.limit
     }
 
-    pub(super) fn admit(&mut self, now: Time, class: usize, in_flight: usize) -> Verdict {
-        self.asks(now, class);
-        let nobody_above = self.may_press >> (class + 1) == 0;
-        if nobody_above && in_flight + 1 < self.easy {
-            self.classes[class].in_flight += 1;
-            return Verdict::Accept;
+    /// Nobody is asked about who is far from the bound, as long as no class above its own presses.
+    pub(super) fn terms(&self) -> Terms {
+        let highest = self.may_press.checked_ilog2().map_or(0, |idx| 1 << idx);
+        Terms {
+            asked_from: self.easy,
+            asked_priorities: !highest,
+            taught_until: Taught::Until(self.pressed),
         }
-        let bound = self.share(now, class);
-        let used = in_flight as f64 + 1.0;
+    }
+
+    pub(super) fn admit(&mut self, now: Time, priority: Priority, door: &Door) -> Verdict {
+        self.asks(now, priority);
+        let bound = self.share(now, priority, door);
+        let used = door.in_flight() as f64 + 1.0;
         if used >= bound.floor() {
             self.pressed(now);
         }
         // At most one above the bound for each class that would starve.
-        let starves = self.classes[class].in_flight == 0;
+        let starves = door.of(priority) == 0;
         let has_place = used <= bound;
         if !has_place && !starves {
             let retry_after = seconds(self.sojourn_s);
@@ -155,47 +153,40 @@ impl InFlight {
                 Verdict::Reject { retry_after }
             };
         }
-        self.classes[class].in_flight += 1;
         self.steps.verdict(used, bound)
     }
 
-    pub(super) fn took_in(&mut self, now: Time, class: usize) -> Verdict {
-        self.asks(now, class);
-        self.classes[class].in_flight += 1;
-        let in_flight: usize = self.classes.iter().map(|class| class.in_flight).sum();
-        let (used, bound) = (in_flight as f64, self.share(now, class));
+    /// One has come in that is counted already.
+    pub(super) fn took_in(&mut self, now: Time, priority: Priority, door: &Door) -> Verdict {
+        self.asks(now, priority);
+        let (used, bound) = (door.in_flight() as f64, self.share(now, priority, door));
         if used >= bound.floor() {
             self.pressed(now);
         }
         self.steps.verdict(used, bound)
     }
 
-    fn asks(&mut self, now: Time, class: usize) {
-        self.classes[class].asked = now;
-        self.may_press |= 1 << class;
+    fn asks(&mut self, now: Time, priority: Priority) {
+        self.seen[priority.idx()] = now;
+        self.may_press |= bit(priority);
     }
 
     pub(super) fn pressed(&mut self, now: Time) {
         self.pressed = now;
     }
 
-    pub(super) fn answered(&mut self, now: Time, class: usize, admitted: Time) {
-        self.withdrawn(class);
-        if self.pressed >= admitted {
-            self.learn(now, class, admitted, now.since(admitted) > self.target);
-        }
-    }
-
-    /// One has expired: it is late, however short its deadline was.
-    pub(super) fn expired(&mut self, now: Time, class: usize, admitted: Time) {
-        self.withdrawn(class);
-        if self.pressed >= admitted {
-            self.learn(now, class, admitted, true);
+    /// One has ended. One that has expired is late, however short its deadline was.
+    pub(super) fn ended(&mut self, now: Time, ended: Ended, door: &Door) {
+        self.left(now, ended.priority);
+        if self.pressed >= ended.admitted {
+            let is_late = ended.expired || now.since(ended.admitted) > self.target;
+            self.learn(now, ended, is_late, door);
         }
     }
 
     /// Moves the bound by one that has ended, while which the bound was reached.
-    fn learn(&mut self, now: Time, class: usize, admitted: Time, is_late: bool) {
+    fn learn(&mut self, now: Time, ended: Ended, is_late: bool, door: &Door) {
+        let Ended { priority, admitted, .. } = ended;
         let sojourn = now.since(admitted);
         self.sojourn_s += SMOOTHING * (sojourn.as_secs_f64() - self.sojourn_s);
         self.late += LATE_SMOOTHING * (f64::from(u8::from(is_late)) - self.late);
@@ -208,15 +199,18 @@ impl InFlight {
                 self.phase = Phase::Steady { since: now, round: now, floor, owed: 0.0 };
             }
             (Phase::Steady { since, .. }, _) if admitted < *since => {}
-            (Phase::Steady { .. }, true) => self.cut(now, admitted, class),
+            (Phase::Steady { .. }, true) => {
+                let good_per_late = self.good_per_late(now, priority, door);
+                self.cut(now, admitted, good_per_late);
+            }
             (Phase::Steady { owed, .. }, false) if *owed > 0.0 => *owed -= RISE,
             (Phase::Steady { .. }, false) => self.set_limit(self.limit + RISE),
         }
     }
 
     /// A late reply, in the steady phase, to a call that was let in at `admitted`.
-    fn cut(&mut self, now: Time, admitted: Time, class: usize) {
-        let cut = RISE * self.good_per_late(now, class);
+    fn cut(&mut self, now: Time, admitted: Time, good_per_late: f64) {
+        let cut = RISE * good_per_late;
         let Phase::Steady { round, floor, owed, .. } = &mut self.phase else { return };
         if admitted >= *round {
             (*round, *floor) = (now, self.limit * KEPT_PER_ROUND);
@@ -227,10 +221,9 @@ impl InFlight {
         self.set_limit(limit);
     }
 
-    pub(super) fn withdrawn(&mut self, class: usize) {
-        let class = &mut self.classes[class];
-        debug_assert!(class.in_flight > 0, "what was let in ends once");
-        class.in_flight = class.in_flight.saturating_sub(1);
+    /// One of a class has gone, perhaps the last.
+    pub(super) fn left(&mut self, now: Time, priority: Priority) {
+        self.seen[priority.idx()] = now;
     }
 
     pub(super) fn retarget(&mut self, target: Duration) {
@@ -245,30 +238,29 @@ impl InFlight {
     }
 
     /// What a class may use of the limit.
-    fn share(&mut self, now: Time, class: usize) -> f64 {
-        if self.may_press >> (class + 1) == 0 {
-            return self.limit;
-        }
+    fn share(&mut self, now: Time, class: Priority, door: &Door) -> f64 {
         let mut n_above = 0;
-        for above in class + 1..CLASSES_MAX {
-            if self.presses(now, &self.classes[above]) {
+        for above in class.above() {
+            if self.may_press & bit(above) == 0 {
+                continue;
+            }
+            if self.presses(now, above, door) {
                 n_above += 1;
             } else {
-                self.may_press &= !(1 << above);
+                self.may_press &= !bit(above);
             }
         }
         let left = LEFT_BELOW.powi(n_above);
         (self.limit * left).max(1.0)
     }
 
-    /// Whether a class has calls here, or has lately asked.
-    fn presses(&self, now: Time, class: &Class) -> bool {
-        class.in_flight > 0 || now.since(class.asked) <= self.target
+    /// Whether a class has calls here, or lately had or asked.
+    fn presses(&self, now: Time, class: Priority, door: &Door) -> bool {
+        door.of(class) > 0 || now.since(self.seen[class.idx()]) <= self.target
     }
 
-    fn good_per_late(&self, now: Time, class: usize) -> f64 {
-        let below = &self.classes[..class];
-        if below.iter().any(|other| self.presses(now, other)) {
+    fn good_per_late(&self, now: Time, class: Priority, door: &Door) -> f64 {
+        if class.below().any(|other| self.presses(now, other, door)) {
             GOOD_PER_LATE_IMPORTANT
         } else {
             GOOD_PER_LATE

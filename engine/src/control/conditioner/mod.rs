@@ -14,16 +14,14 @@ mod codel;
 use std::time::Duration;
 
 use super::admission::Verdict;
+use super::door::{Door, Taught, Terms};
 use super::{Reading, count_up};
 use crate::runtime::Time;
+use crate::runtime::priority::Priority;
 use codel::Codel;
 use in_flight::InFlight;
 use law::Law;
 use rated::Rated;
-
-/// Classes of importance that a conditioner tells apart, as in the published controller. A priority
-/// of 9 or more is the most important class.
-const CLASSES_MAX: usize = 10;
 
 /// How a stage is protected from overload.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,7 +80,17 @@ pub(crate) enum Fate {
     Drop,
 }
 
-/// The conditioner of one stage on one shard.
+/// A call that was let in and has its reply, or has expired.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) priority: Priority,
+    /// When it was let in.
+    pub(crate) admitted: Time,
+    pub(crate) expired: bool,
+}
+
+/// The conditioner of one stage on one shard. Who is in is counted at the [`Door`], by whoever asks
+/// or tells it.
 #[derive(Debug)]
 pub(crate) struct Conditioner {
     rule: Rule,
@@ -115,30 +123,36 @@ impl Conditioner {
         Self { rule }
     }
 
-    /// Answers one call that asks to be let in; a higher priority is more important. What is let in
-    /// must be told to [`Self::answered`] or [`Self::withdrawn`], once.
-    ///
-    /// `in_flight` counts the calls admitted and not yet answered, `queued` those of them that wait;
-    /// it is asked only where that counts.
+    /// On which terms nobody needs to be asked about or told of.
+    pub(crate) fn terms(&self) -> Terms {
+        match &self.rule {
+            Rule::InFlight(rule) => rule.terms(),
+            Rule::Rated(_) => Terms { taught_until: Taught::Always, ..Terms::OPEN.asking_each() },
+            Rule::Codel(_) => Terms::OPEN.asking_each(),
+        }
+    }
+
+    /// Answers one call that asks to be let in, and is not counted yet. `queued` tells how many of
+    /// those that are in wait; it is asked only where that counts.
     pub(crate) fn admit(
         &mut self,
         now: Time,
-        priority: u8,
-        in_flight: usize,
+        priority: Priority,
+        door: &Door,
         queued: impl FnOnce() -> usize,
     ) -> Verdict {
         match &mut self.rule {
-            Rule::InFlight(rule) => rule.admit(now, class_of(priority), in_flight),
-            Rule::Rated(rule) => rule.admit(now, class_of(priority)),
+            Rule::InFlight(rule) => rule.admit(now, priority, door),
+            Rule::Rated(rule) => rule.admit(now, priority.idx()),
             Rule::Codel(rule) => rule.admit(now, queued()),
         }
     }
 
-    /// One is taken in that was let in elsewhere: an owner takes whatever has left its origin. Tells
-    /// by how much it is degraded.
-    pub(crate) fn took_in(&mut self, now: Time, priority: u8) -> u8 {
+    /// One has been taken in, and counted, that was let in elsewhere: an owner takes whatever has
+    /// left its origin. Tells by how much it is degraded.
+    pub(crate) fn took_in(&mut self, now: Time, priority: Priority, door: &Door) -> u8 {
         let Rule::InFlight(rule) = &mut self.rule else { return 0 };
-        match rule.took_in(now, class_of(priority)) {
+        match rule.took_in(now, priority, door) {
             Verdict::Degrade(level) => level,
             Verdict::Accept | Verdict::Reject { .. } | Verdict::Preempt { .. } => 0,
         }
@@ -153,30 +167,26 @@ impl Conditioner {
         }
     }
 
-    /// One that was let in at `admitted` has been answered.
-    pub(crate) fn answered(&mut self, now: Time, priority: u8, admitted: Time) {
+    /// One has its reply, or has expired, and is counted out.
+    pub(crate) fn ended(&mut self, now: Time, ended: Ended, door: &Door) {
         match &mut self.rule {
-            Rule::InFlight(rule) => rule.answered(now, class_of(priority), admitted),
-            Rule::Rated(rule) => rule.answered(now, class_of(priority), now.since(admitted)),
+            Rule::InFlight(rule) => rule.ended(now, ended, door),
+            Rule::Rated(rule) => rule.ended(now, ended),
             Rule::Codel(_) => {}
         }
     }
 
-    /// One that was let in at `admitted` has expired before it was answered.
-    pub(crate) fn expired(&mut self, now: Time, priority: u8, admitted: Time) {
-        match &mut self.rule {
-            Rule::InFlight(rule) => rule.expired(now, class_of(priority), admitted),
-            Rule::Rated(rule) => rule.expired(now, class_of(priority), now.since(admitted)),
-            Rule::Codel(_) => {}
-        }
-    }
-
-    /// One that was let in is gone, and says nothing of how long an answer takes: cancelled, shed,
+    /// One is gone and counted out that says nothing of how long an answer takes: cancelled, shed,
     /// failed.
-    pub(crate) fn withdrawn(&mut self, priority: u8) {
+    pub(crate) fn withdrawn(&mut self, now: Time, priority: Priority) {
         if let Rule::InFlight(rule) = &mut self.rule {
-            rule.withdrawn(class_of(priority));
+            rule.left(now, priority);
         }
+    }
+
+    /// Whether items may be dropped from the queue: otherwise [`Self::on_dequeue`] keeps them all.
+    pub(crate) fn drops_from_the_queue(&self) -> bool {
+        matches!(self.rule, Rule::Codel(_))
     }
 
     /// Tells what becomes of an item that has waited for `waited` and is taken from the queue, which
@@ -213,10 +223,6 @@ impl Conditioner {
             Rule::Codel(rule) => rule.readings(out),
         }
     }
-}
-
-fn class_of(priority: u8) -> usize {
-    usize::from(priority).min(CLASSES_MAX - 1)
 }
 
 /// The levels of degrading, spread evenly over the upper part of a limit.

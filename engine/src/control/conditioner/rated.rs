@@ -12,11 +12,12 @@
 use std::time::Duration;
 
 use super::law::{Action, Law, PidState};
-use super::{CLASSES_MAX, Verdict, count_up};
+use super::{Ended, Verdict, count_up};
 use crate::control::Reading;
 use crate::control::admission::Bucket;
 use crate::control::percentile::Round;
 use crate::runtime::Time;
+use crate::runtime::priority::Priority;
 
 /// The weight of the old value in the smoothed percentile, as published.
 const SMOOTHING: f64 = 0.7;
@@ -30,7 +31,7 @@ pub(super) struct Rated {
     target: Duration,
     levels: u8,
     /// A class is made when it first asks.
-    classes: [Option<Box<Class>>; CLASSES_MAX],
+    classes: [Option<Box<Class>>; Priority::COUNT],
 }
 
 /// One class and its rate.
@@ -50,7 +51,7 @@ pub(super) struct Class {
 
 impl Rated {
     pub(super) fn new(law: Law, target: Duration, levels: u8) -> Self {
-        Self { law, target, levels, classes: [const { None }; CLASSES_MAX] }
+        Self { law, target, levels, classes: [const { None }; Priority::COUNT] }
     }
 
     pub(super) fn admit(&mut self, now: Time, class: usize) -> Verdict {
@@ -66,12 +67,16 @@ impl Rated {
         Verdict::Degrade(u8::try_from(level).unwrap_or(levels))
     }
 
-    /// One has expired: it counts as late, however short its deadline was.
-    pub(super) fn expired(&mut self, now: Time, class: usize, sojourn: Duration) {
-        self.answered(now, class, sojourn.max(self.target.saturating_mul(EXPIRED_TARGETS)));
+    /// One has its reply, or has expired: then it counts as late, however short its deadline was.
+    pub(super) fn ended(&mut self, now: Time, ended: Ended) {
+        let mut took = now.since(ended.admitted);
+        if ended.expired {
+            took = took.max(self.target.saturating_mul(EXPIRED_TARGETS));
+        }
+        self.learn(now, ended.priority.idx(), took);
     }
 
-    pub(super) fn answered(&mut self, now: Time, class: usize, sojourn: Duration) {
+    fn learn(&mut self, now: Time, class: usize, sojourn: Duration) {
         let idx = self.law.class_of(class);
         let (below, rest) = self.classes.split_at_mut(idx);
         // One that was let in has asked before.

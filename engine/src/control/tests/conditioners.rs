@@ -2,36 +2,53 @@
 
 use std::time::Duration;
 
-use super::server::time;
+use super::server::{Gate, time};
 use crate::control::Reading;
 use crate::control::admission::Verdict;
 use crate::control::conditioner::{Conditioner, Conditioning, Fate, Preset};
+use crate::control::door::{Door, Passes};
 use crate::runtime::Time;
+use crate::runtime::priority::Priority;
 
 const MS: Duration = Duration::from_millis(1);
 const IN_TIME: Duration = Duration::from_millis(10);
 const LATE: Duration = Duration::from_millis(51);
 
-fn conditioner(preset: Preset, degrade_levels: u8) -> Conditioner {
+fn gate(preset: Preset, degrade_levels: u8) -> Gate {
     let target = MS * 50;
     let options = Conditioning { preset, target, in_flight_first: 1, ..Conditioning::default() };
-    Conditioner::new(&options, degrade_levels)
+    Gate::new(Conditioner::new(&options, degrade_levels))
 }
 
-fn reading(conditioner: &Conditioner, name: &str) -> f64 {
+fn reading(gate: &Gate, name: &str) -> f64 {
     let mut readings: Vec<Reading> = vec![];
-    conditioner.readings(&mut readings);
+    gate.conditioner.readings(&mut readings);
     readings.iter().find(|reading| reading.name == name).unwrap().value
 }
 
+/// So many calls of a priority are in, and nobody else.
+fn fill(gate: &mut Gate, priority: u8, n_calls: usize) {
+    gate.door = Door::new(gate.conditioner.terms(), Passes::Unlimited);
+    hold(gate, priority, n_calls);
+}
+
+/// So many calls of a priority are in beside those that are.
+fn hold(gate: &Gate, priority: u8, n_calls: usize) {
+    (0..n_calls).for_each(|_| gate.door.let_in(Priority::new(priority).unwrap()));
+}
+
 /// One more call takes the last place and is answered after `sojourn`. Returns when.
-fn answer(conditioner: &mut Conditioner, now: Time, sojourn: Duration) -> Time {
-    let limit = conditioner.in_flight_max().unwrap();
-    let verdict = conditioner.admit(now, 0, last_place(limit), || last_place(limit));
+fn answer(gate: &mut Gate, now: Time, sojourn: Duration) -> Time {
+    fill(gate, 0, last_place(bound(gate)));
+    let verdict = gate.admit(now, 0, 0);
     assert!(!matches!(verdict, Verdict::Reject { .. }));
     let then = now.after(sojourn);
-    conditioner.answered(then, 0, earlier(then, sojourn));
+    gate.answered(then, 0, earlier(then, sojourn));
     then
+}
+
+fn bound(gate: &Gate) -> f64 {
+    gate.conditioner.in_flight_max().unwrap()
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a limit of a test")]
@@ -40,26 +57,21 @@ fn last_place(limit: f64) -> usize {
 }
 
 /// One in the steady phase, with a bound of `limit`.
-fn steady(limit: u32, degrade_levels: u8) -> (Conditioner, Time) {
-    let mut conditioner = conditioner(Preset::InFlight, degrade_levels);
+fn steady(limit: u32, degrade_levels: u8) -> (Gate, Time) {
+    let mut gate = gate(Preset::InFlight, degrade_levels);
     let mut now = time(1.0);
     for _ in 1..limit * 2 {
-        now = answer(&mut conditioner, now, IN_TIME);
+        now = answer(&mut gate, now, IN_TIME);
     }
-    now = answer(&mut conditioner, now, LATE);
-    assert_eq!(conditioner.in_flight_max(), Some(f64::from(limit)));
-    (conditioner, now)
+    now = answer(&mut gate, now, LATE);
+    assert_eq!(gate.conditioner.in_flight_max(), Some(f64::from(limit)));
+    (gate, now)
 }
 
-/// Asks and withdraws, while another call of the class is there.
-fn ask(conditioner: &mut Conditioner, now: Time, priority: u8, in_flight: usize) -> Verdict {
-    conditioner.took_in(now, priority);
-    let verdict = conditioner.admit(now, priority, in_flight, || in_flight);
-    if !matches!(verdict, Verdict::Reject { .. } | Verdict::Preempt { .. }) {
-        conditioner.withdrawn(priority);
-    }
-    conditioner.withdrawn(priority);
-    verdict
+/// What one more is told that finds so many of its class, and nobody else.
+fn ask(gate: &mut Gate, now: Time, priority: u8, in_flight: usize) -> Verdict {
+    fill(gate, priority, in_flight);
+    gate.admit(now, priority, 0)
 }
 
 /// When one was admitted that has taken `sojourn` at `now`.
@@ -69,9 +81,9 @@ fn earlier(now: Time, sojourn: Duration) -> Time {
 
 #[test]
 fn in_flight_degrades_in_even_steps_before_it_refuses() {
-    let (mut conditioner, now) = steady(100, 3);
+    let (mut gate, now) = steady(100, 3);
     let mut check = |in_flight, wanted| {
-        assert_eq!(ask(&mut conditioner, now, 0, in_flight), wanted, "{in_flight}");
+        assert_eq!(ask(&mut gate, now, 0, in_flight), wanted, "{in_flight}");
     };
     check(0, Verdict::Accept);
     check(65, Verdict::Accept);
@@ -79,123 +91,137 @@ fn in_flight_degrades_in_even_steps_before_it_refuses() {
     check(85, Verdict::Degrade(2));
     check(95, Verdict::Degrade(3));
     check(99, Verdict::Degrade(3));
-    let refused = ask(&mut conditioner, now, 0, 100);
+    let refused = ask(&mut gate, now, 0, 100);
     let Verdict::Reject { retry_after } = refused else { panic!("{refused:?}") };
     assert!((MS..MS * 50).contains(&retry_after), "{retry_after:?}");
 }
 
 #[test]
 fn without_levels_nobody_is_degraded() {
-    let (mut conditioner, now) = steady(100, 0);
-    assert_eq!(ask(&mut conditioner, now, 0, 99), Verdict::Accept);
+    let (mut gate, now) = steady(100, 0);
+    assert_eq!(ask(&mut gate, now, 0, 99), Verdict::Accept);
 }
 
 #[test]
 fn a_round_trip_in_time_adds_a_hundredth_at_any_bound() {
     for limit in [1, 30, 1_000, 10_000] {
-        let (mut conditioner, mut now) = steady(limit, 0);
+        let (mut gate, mut now) = steady(limit, 0);
         for _ in 0..limit {
-            now = answer(&mut conditioner, now, IN_TIME);
+            now = answer(&mut gate, now, IN_TIME);
         }
-        let risen = conditioner.in_flight_max().unwrap() / f64::from(limit);
+        let risen = gate.conditioner.in_flight_max().unwrap() / f64::from(limit);
         assert!((1.009..=1.011).contains(&risen), "{risen} at {limit}");
     }
 }
 
 #[test]
 fn a_round_trip_of_late_replies_cuts_a_fifth_and_the_rest_is_owed() {
-    let (mut conditioner, mut now) = steady(100, 0);
+    let (mut gate, mut now) = steady(100, 0);
     // All were admitted before the first of them is answered.
     now = now.after(MS);
-    (0..100).for_each(|_| assert_eq!(conditioner.admit(now, 0, 99, || 99), Verdict::Accept));
-    (0..100).for_each(|_| conditioner.answered(now.after(LATE), 0, now));
-    assert_eq!(conditioner.in_flight_max(), Some(80.0));
+    fill(&mut gate, 0, 0);
+    (0..100).for_each(|_| assert_eq!(gate.admit(now, 0, 0), Verdict::Accept));
+    (0..100).for_each(|_| gate.answered(now.after(LATE), 0, now));
+    assert_eq!(gate.conditioner.in_flight_max(), Some(80.0));
     now = now.after(LATE);
     for _ in 0..2_000 {
-        now = answer(&mut conditioner, now, IN_TIME);
+        now = answer(&mut gate, now, IN_TIME);
     }
-    assert_eq!(conditioner.in_flight_max(), Some(80.0), "29 are owed, a hundredth per reply");
+    assert_eq!(gate.conditioner.in_flight_max(), Some(80.0), "29 are owed, a hundredth per reply");
     for _ in 0..2_000 {
-        now = answer(&mut conditioner, now, IN_TIME);
+        now = answer(&mut gate, now, IN_TIME);
     }
-    assert!(conditioner.in_flight_max() > Some(85.0));
+    assert!(gate.conditioner.in_flight_max() > Some(85.0));
 }
 
 #[test]
 fn the_bound_is_at_least_one_however_many_are_late() {
-    let (mut conditioner, mut now) = steady(10, 0);
+    let (mut gate, mut now) = steady(10, 0);
     for _ in 0..1_000 {
-        now = answer(&mut conditioner, now, LATE);
+        now = answer(&mut gate, now, LATE);
     }
-    assert_eq!(conditioner.in_flight_max(), Some(1.0));
+    assert_eq!(gate.conditioner.in_flight_max(), Some(1.0));
 }
 
 #[test]
 fn a_bound_that_does_not_bind_is_frozen() {
     for sojourn in [IN_TIME, LATE] {
-        let (mut conditioner, mut now) = steady(100, 0);
+        let (mut gate, mut now) = steady(100, 0);
         for _ in 0..1_000 {
             now = now.after(MS);
-            assert_eq!(conditioner.admit(now, 0, 10, || 10), Verdict::Accept);
+            fill(&mut gate, 0, 10);
+            assert_eq!(gate.admit(now, 0, 0), Verdict::Accept);
             now = now.after(sojourn);
-            conditioner.answered(now, 0, earlier(now, sojourn));
+            gate.answered(now, 0, earlier(now, sojourn));
         }
-        assert_eq!(conditioner.in_flight_max(), Some(100.0), "{sojourn:?}");
+        assert_eq!(gate.conditioner.in_flight_max(), Some(100.0), "{sojourn:?}");
     }
 }
 
 #[test]
 fn a_bound_that_is_dealt_out_in_shares_moves_when_a_share_is_used_up() {
-    let (mut conditioner, mut now) = steady(100, 0);
+    let (mut gate, mut now) = steady(100, 0);
     for _ in 0..100 {
         now = now.after(MS);
-        conditioner.took_in(now, 0);
-        conditioner.pressed(now);
+        fill(&mut gate, 0, 1);
+        gate.conditioner.took_in(now, Priority::LOWEST, &gate.door);
+        gate.conditioner.pressed(now);
+        gate.door.agree(gate.conditioner.terms());
         now = now.after(IN_TIME);
-        conditioner.answered(now, 0, earlier(now, IN_TIME));
+        gate.answered(now, 0, earlier(now, IN_TIME));
     }
-    assert!(conditioner.in_flight_max() > Some(100.9));
+    assert!(gate.conditioner.in_flight_max() > Some(100.9));
 }
 
 #[test]
 fn a_lower_class_has_a_third_while_a_more_important_one_presses() {
-    let (mut conditioner, now) = steady(100, 0);
+    let (mut gate, now) = steady(100, 0);
     let is_refused = |verdict| matches!(verdict, Verdict::Reject { .. } | Verdict::Preempt { .. });
-    assert!(!is_refused(ask(&mut conditioner, now, 0, 60)));
-    conditioner.took_in(now, 5);
-    assert!(is_refused(ask(&mut conditioner, now, 0, 60)));
-    assert!(!is_refused(ask(&mut conditioner, now, 0, 30)));
-    assert!(!is_refused(ask(&mut conditioner, now, 5, 60)));
+    assert!(!is_refused(ask(&mut gate, now, 0, 60)));
+    // One call of a more important class is in, and asks.
+    let beside = |gate: &mut Gate, now: Time, in_flight: usize| {
+        fill(gate, 0, in_flight);
+        assert_eq!(gate.admit(now, 5, 0), Verdict::Accept);
+        is_refused(gate.admit(now, 0, 0))
+    };
+    assert!(beside(&mut gate, now, 60));
+    assert!(!beside(&mut gate, now, 30));
+    assert!(!is_refused(ask(&mut gate, now, 5, 60)));
     // It has gone, and has not asked for a while.
-    conditioner.withdrawn(5);
-    assert!(!is_refused(ask(&mut conditioner, now.after(MS * 51), 0, 60)));
+    fill(&mut gate, 0, 60);
+    hold(&gate, 5, 1);
+    gate.withdrawn(now, 5);
+    assert!(is_refused(gate.admit(now.after(MS * 50), 0, 0)));
+    assert!(!is_refused(gate.admit(now.after(MS * 51), 0, 0)));
 }
 
 #[test]
 fn a_class_with_nothing_in_flight_is_let_in_once_above_the_bound() {
-    let (mut conditioner, now) = steady(10, 0);
-    assert_eq!(conditioner.admit(now, 0, 10, || 10), Verdict::Accept);
-    assert!(matches!(conditioner.admit(now, 0, 11, || 11), Verdict::Reject { .. }));
+    let (mut gate, now) = steady(10, 0);
+    fill(&mut gate, 5, 10);
+    assert_eq!(gate.admit(now, 0, 0), Verdict::Accept);
+    assert!(!matches!(gate.admit(now, 0, 0), Verdict::Accept), "one, not two");
+    fill(&mut gate, 0, 11);
+    assert!(matches!(gate.admit(now, 0, 0), Verdict::Reject { .. }));
 }
 
 #[test]
 fn a_new_target_is_what_counts() {
-    let (mut conditioner, mut now) = steady(100, 0);
-    conditioner.retarget(MS * 5);
-    now = answer(&mut conditioner, now, IN_TIME);
-    assert!(conditioner.in_flight_max() < Some(100.0));
-    conditioner.retarget(MS * 500);
-    let before = conditioner.in_flight_max();
-    (0..100).for_each(|_| now = answer(&mut conditioner, now, LATE));
-    assert!(conditioner.in_flight_max() > before);
+    let (mut gate, mut now) = steady(100, 0);
+    gate.conditioner.retarget(MS * 5);
+    now = answer(&mut gate, now, IN_TIME);
+    assert!(gate.conditioner.in_flight_max() < Some(100.0));
+    gate.conditioner.retarget(MS * 500);
+    let before = gate.conditioner.in_flight_max();
+    (0..100).for_each(|_| now = answer(&mut gate, now, LATE));
+    assert!(gate.conditioner.in_flight_max() > before);
 }
 
 #[test]
 fn a_rate_preset_degrades_while_a_second_bucket_lasts_before_it_refuses() {
     for (levels, n_degraded) in [(0, 0), (2, 10)] {
-        let mut conditioner = conditioner(Preset::Direct, levels);
-        let verdicts: Vec<Verdict> =
-            (0..30).map(|_| conditioner.admit(time(1.0), 0, 0, || 0)).collect();
+        let mut gate = gate(Preset::Direct, levels);
+        let verdicts: Vec<Verdict> = (0..30).map(|_| gate.admit(time(1.0), 0, 0)).collect();
         let levels_seen: Vec<u8> = verdicts
             .iter()
             .filter_map(|verdict| match verdict {
@@ -216,36 +242,37 @@ fn a_rate_preset_degrades_while_a_second_bucket_lasts_before_it_refuses() {
 #[test]
 fn a_rate_preset_raises_its_rate_when_calls_are_fast_and_cuts_it_when_they_are_late() {
     for preset in [Preset::Usits03, Preset::Direct, Preset::Pid] {
-        let mut conditioner = conditioner(preset, 0);
+        let mut gate = gate(preset, 0);
         let mut now = time(1.0);
-        let mut rounds = |conditioner: &mut Conditioner, sojourn: Duration| {
+        let mut rounds = |gate: &mut Gate, sojourn: Duration| {
             let before = {
-                conditioner.admit(now, 0, 0, || 0);
-                reading(conditioner, "admit_per_s")
+                gate.admit(now, 0, 0);
+                reading(gate, "admit_per_s")
             };
             for _ in 0..1_000 {
                 now = now.after(MS);
-                conditioner.answered(now, 0, earlier(now, sojourn));
+                hold(gate, 0, 1);
+                gate.answered(now, 0, earlier(now, sojourn));
             }
-            (before, reading(conditioner, "admit_per_s"))
+            (before, reading(gate, "admit_per_s"))
         };
-        let (before, after) = rounds(&mut conditioner, MS);
+        let (before, after) = rounds(&mut gate, MS);
         assert!(after > before, "{preset:?}: {before} to {after}");
-        let (before, after) = rounds(&mut conditioner, MS * 200);
+        let (before, after) = rounds(&mut gate, MS * 200);
         assert!(after < before, "{preset:?}: {before} to {after}");
-        assert_eq!(conditioner.in_flight_max(), None);
+        assert_eq!(gate.conditioner.in_flight_max(), None);
     }
 }
 
 #[test]
 fn codel_carries_a_burst_and_drops_from_a_queue_that_stands() {
-    let mut conditioner = conditioner(Preset::Codel, 2);
+    let mut gate = gate(Preset::Codel, 2);
     let emptied = time(1.0);
-    assert_eq!(conditioner.on_dequeue(emptied, MS, 0), Fate::Keep);
-    assert_eq!(conditioner.on_dequeue(emptied.after(MS * 90), MS * 90, 5), Fate::Keep);
-    assert_eq!(conditioner.on_dequeue(emptied.after(MS * 120), MS * 51, 5), Fate::Drop);
-    assert_eq!(conditioner.on_dequeue(emptied.after(MS * 121), MS * 40, 5), Fate::Keep);
-    assert_eq!(conditioner.admit(emptied.after(MS * 121), 0, 5, || 5), Verdict::Degrade(1));
-    assert_eq!(conditioner.admit(emptied.after(MS * 122), 0, 0, || 0), Verdict::Accept);
-    assert_eq!(conditioner.on_dequeue(emptied.after(MS * 150), MS * 60, 5), Fate::Keep);
+    assert_eq!(gate.conditioner.on_dequeue(emptied, MS, 0), Fate::Keep);
+    assert_eq!(gate.conditioner.on_dequeue(emptied.after(MS * 90), MS * 90, 5), Fate::Keep);
+    assert_eq!(gate.conditioner.on_dequeue(emptied.after(MS * 120), MS * 51, 5), Fate::Drop);
+    assert_eq!(gate.conditioner.on_dequeue(emptied.after(MS * 121), MS * 40, 5), Fate::Keep);
+    assert_eq!(gate.admit(emptied.after(MS * 121), 0, 5), Verdict::Degrade(1));
+    assert_eq!(gate.admit(emptied.after(MS * 122), 0, 0), Verdict::Accept);
+    assert_eq!(gate.conditioner.on_dequeue(emptied.after(MS * 150), MS * 60, 5), Fate::Keep);
 }

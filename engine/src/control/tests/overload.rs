@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::server::{Gatekeeper, Offer, Server, Span};
+use super::server::{DoorIs, Gate, Gatekeeper, Offer, Server, Span};
 use crate::control::conditioner::{Conditioner, Conditioning, Preset};
 
 const TARGET: Duration = Duration::from_millis(50);
@@ -16,7 +16,7 @@ const SEED: u64 = 7;
 
 fn conditioned(preset: Preset) -> Gatekeeper {
     let options = Conditioning { preset, target: TARGET, ..Conditioning::default() };
-    Gatekeeper::Conditioner(Box::new(Conditioner::new(&options, 0)))
+    Gatekeeper::Conditioner(Box::new(Gate::new(Conditioner::new(&options, 0))))
 }
 
 fn in_flight() -> Gatekeeper {
@@ -231,4 +231,36 @@ fn the_multiclass_preset_cuts_the_lower_class_first() {
     let of = |priority| server.span_of(200.0, 300.0, TARGET, priority..=priority);
     let (important, other) = (of(9), of(0));
     assert!(important.goodput_per_s > other.goodput_per_s * 4.0, "{important:?} {other:?}");
+}
+
+#[test]
+fn a_door_that_asks_only_where_it_must_decides_as_one_that_always_asks() {
+    // Every preset at ease, at four times its capacity, and at ease again, with three classes.
+    let offers: Vec<Offer> = [(10.0, 0.5), (25.0, 4.0), (35.0, 0.5)]
+        .map(|(until_s, times)| {
+            let classes = vec![(0, 600.0 * times), (4, 300.0 * times), (9, 100.0 * times)];
+            Offer { until_s, classes }
+        })
+        .into();
+    for preset in [Preset::InFlight, Preset::Usits03, Preset::Direct, Preset::Pid, Preset::Codel] {
+        let run = |door_is| {
+            let options = Conditioning { preset, target: TARGET, ..Conditioning::default() };
+            let gate = Gate::with_door(Conditioner::new(&options, 3), door_is);
+            Server::new(Gatekeeper::Conditioner(Box::new(gate)), PER_S, SEED).run(&offers)
+        };
+        let (open, shut) = (run(DoorIs::Open), run(DoorIs::Shut));
+        assert!(open.limits == shut.limits, "{preset:?}: the bound moves alike");
+        let replies = |server: &Server| -> Vec<_> {
+            server.replies.iter().map(|reply| (reply.priority, reply.sojourn)).collect()
+        };
+        assert!(replies(&open) == replies(&shut), "{preset:?}: the same calls get replies");
+        if preset == Preset::InFlight {
+            let n_consulted = |server: &Server| match &server.gatekeeper {
+                Gatekeeper::Conditioner(gate) => gate.n_consulted,
+                Gatekeeper::Nobody | Gatekeeper::Threshold(_) => 0,
+            };
+            let (n_open, n_shut) = (n_consulted(&open), n_consulted(&shut));
+            assert!(n_open < n_shut, "{n_open} of {n_shut} are consulted about");
+        }
+    }
 }

@@ -5,8 +5,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::control::admission::Verdict;
-use crate::control::conditioner::{Conditioner, Fate};
+use crate::control::conditioner::{Conditioner, Ended, Fate};
+use crate::control::door::{Door, Passes, Taught, Terms, Told};
 use crate::runtime::Time;
+use crate::runtime::priority::Priority;
 
 /// Calls per second of each class, until a moment.
 #[derive(Clone, Debug)]
@@ -21,7 +23,77 @@ pub(super) enum Gatekeeper {
     Nobody,
     /// A bounded queue and nothing else.
     Threshold(usize),
-    Conditioner(Box<Conditioner>),
+    Conditioner(Box<Gate>),
+}
+
+/// A conditioner behind a door, as a stage has it.
+pub(super) struct Gate {
+    pub(super) conditioner: Conditioner,
+    pub(super) door: Door,
+    /// Calls that were asked about and replies that were told.
+    pub(super) n_consulted: usize,
+    door_is: DoorIs,
+}
+
+/// Whether the conditioner is asked about everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DoorIs {
+    /// Only where its terms do not hold.
+    Open,
+    /// About everybody, and told of every end.
+    Shut,
+}
+
+impl Gate {
+    pub(super) fn new(conditioner: Conditioner) -> Self {
+        Self::with_door(conditioner, DoorIs::Open)
+    }
+
+    pub(super) fn with_door(conditioner: Conditioner, door_is: DoorIs) -> Self {
+        let door = Door::new(conditioner.terms(), Passes::Unlimited);
+        let mut gate = Self { conditioner, door, n_consulted: 0, door_is };
+        gate.agree();
+        gate
+    }
+
+    pub(super) fn admit(&mut self, now: Time, priority: u8, queued: usize) -> Verdict {
+        let priority = Priority::new(priority).unwrap();
+        if self.door.passes(now, priority) {
+            return Verdict::Accept;
+        }
+        let verdict = self.conditioner.admit(now, priority, &self.door, || queued);
+        if matches!(verdict, Verdict::Accept | Verdict::Degrade(_)) {
+            self.door.let_in(priority);
+        }
+        self.agree();
+        verdict
+    }
+
+    pub(super) fn answered(&mut self, now: Time, priority: u8, admitted: Time) {
+        let priority = Priority::new(priority).unwrap();
+        if self.door.ended(priority, admitted) == Told::Yes {
+            let ended = Ended { priority, admitted, expired: false };
+            self.conditioner.ended(now, ended, &self.door);
+            self.agree();
+        }
+    }
+
+    pub(super) fn withdrawn(&mut self, now: Time, priority: u8) {
+        let priority = Priority::new(priority).unwrap();
+        if self.door.withdrawn(priority) == Told::Yes {
+            self.conditioner.withdrawn(now, priority);
+            self.agree();
+        }
+    }
+
+    fn agree(&mut self) {
+        self.n_consulted += 1;
+        let terms = self.conditioner.terms();
+        self.door.agree(match self.door_is {
+            DoorIs::Open => terms,
+            DoorIs::Shut => Terms { taught_until: Taught::Always, ..terms.asking_each() },
+        });
+    }
 }
 
 /// One reply.
@@ -114,8 +186,9 @@ impl Server {
                 Verdict::Reject { retry_after: Duration::ZERO }
             }
             Gatekeeper::Nobody | Gatekeeper::Threshold(_) => Verdict::Accept,
-            Gatekeeper::Conditioner(conditioner) => {
-                conditioner.admit(time(now), priority, in_flight, || queued)
+            Gatekeeper::Conditioner(gate) => {
+                assert_eq!(gate.door.in_flight(), in_flight, "each is counted in and out once");
+                gate.admit(time(now), priority, queued)
             }
         };
         if let Verdict::Reject { .. } | Verdict::Preempt { .. } = verdict {
@@ -130,10 +203,11 @@ impl Server {
 
     fn start(&mut self, now: f64) {
         while let Some(call) = self.queue.pop_front() {
-            if let Gatekeeper::Conditioner(conditioner) = &mut self.gatekeeper {
+            if let Gatekeeper::Conditioner(gate) = &mut self.gatekeeper {
                 let waited = Duration::from_secs_f64(now - call.admitted_s);
-                if conditioner.on_dequeue(time(now), waited, self.queue.len()) == Fate::Drop {
-                    conditioner.withdrawn(call.priority);
+                let n_left = self.queue.len();
+                if gate.conditioner.on_dequeue(time(now), waited, n_left) == Fate::Drop {
+                    gate.withdrawn(time(now), call.priority);
                     self.refuse(now, call.priority);
                     continue;
                 }
@@ -152,8 +226,8 @@ impl Server {
         {
             let sojourn = Duration::from_secs_f64(at - call.admitted_s);
             let admitted = time(call.admitted_s);
-            if let Gatekeeper::Conditioner(conditioner) = &mut self.gatekeeper {
-                conditioner.answered(time(at), call.priority, admitted);
+            if let Gatekeeper::Conditioner(gate) = &mut self.gatekeeper {
+                gate.answered(time(at), call.priority, admitted);
             }
             self.replies.push(Record { at_s: at, priority: call.priority, sojourn });
             self.start(at);
@@ -161,8 +235,8 @@ impl Server {
     }
 
     fn probe(&mut self, now: f64) {
-        if let Gatekeeper::Conditioner(conditioner) = &self.gatekeeper
-            && let Some(limit) = conditioner.in_flight_max()
+        if let Gatekeeper::Conditioner(gate) = &self.gatekeeper
+            && let Some(limit) = gate.conditioner.in_flight_max()
         {
             while (self.limits.len() as f64) * PROBE_S <= now {
                 self.limits.push(limit);
