@@ -54,6 +54,11 @@ impl<'pool> Exchange<'pool> {
         Self { pool, state: State::Open(connection), replies, deadline }
     }
 
+    /// The operations without an outcome: the last of the batch, since outcomes come in order.
+    pub(super) fn n_due(&self) -> usize {
+        self.replies.n_due()
+    }
+
     /// Takes the next outcomes, as many as have come, with the indices of their operations; `None`
     /// after the last.
     ///

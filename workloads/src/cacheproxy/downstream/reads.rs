@@ -7,9 +7,9 @@
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
-use forebay::{Batch, Kind, Stage};
+use forebay::{Batch, BatchItem, Kind, Stage};
 
-use super::exchange::Broken;
+use super::exchange::{Broken, Exchange};
 use super::pool::{Pool, Take};
 use crate::cacheproxy::operation::{Failure, Get, Key, Operation, Outcome, What};
 
@@ -54,28 +54,29 @@ impl Stage for Reads {
         let mut items: Vec<_> = batch.items().collect();
         // Those that are read alike stand together, so that they share a line.
         items.sort_by_key(|item| get(item.item()).map(|get| (get.beside, get.value)));
-        let operations: Vec<&Operation> = items.iter().map(|item| item.item()).collect();
-        let mut n_settled = 0;
+        let mut left = &items[..];
+        // A read may be made twice, and a connection may have ended while it was idle.
         for take in [Take::Any, Take::New] {
-            let n_before = n_settled;
-            let mut exchange = self.pool.send(&operations[n_before..], take).await?;
-            loop {
-                match exchange.told().await {
-                    Ok(Some(told)) => {
-                        n_settled += told.len();
-                        for (idx, outcome) in told {
-                            items[n_before + idx].settle(Ok(outcome));
-                        }
-                    }
-                    Ok(None) => return Ok(()),
-                    // A read may be made twice, and a connection may have ended while it was idle.
-                    Err(Broken::Lost) => break,
-                    Err(Broken::Late | Broken::Malformed) => return Err(Failure::Unanswered),
-                }
+            let operations: Vec<&Operation> = left.iter().map(BatchItem::item).collect();
+            let mut exchange = self.pool.send(&operations, take).await?;
+            match settle(left, &mut exchange).await {
+                Ok(()) => return Ok(()),
+                Err(Broken::Lost) => left = &left[left.len() - exchange.n_due()..],
+                Err(Broken::Late | Broken::Malformed) => break,
             }
         }
         Err(Failure::Unanswered)
     }
+}
+
+/// Settles items as their outcomes come, which is in their order.
+async fn settle(items: &[BatchItem<'_, Reads>], exchange: &mut Exchange<'_>) -> Result<(), Broken> {
+    while let Some(told) = exchange.told().await? {
+        for (idx, outcome) in told {
+            items[idx].settle(Ok(outcome));
+        }
+    }
+    Ok(())
 }
 
 fn get(item: &Operation) -> Option<Get> {

@@ -1,7 +1,8 @@
 //! Shards in virtual time before a server that answers reads late, with what stood there when they
 //! came: the server that a shared read is most dangerous with.
 //!
-//! One seed again: `FOREBAY_SIM_SEED=17 cargo test -p forebay-workloads simulated`.
+//! One seed again: `FOREBAY_SIM_SEED=17 cargo test -p forebay-workloads simulated`; more of them:
+//! `FOREBAY_SIM_SEEDS=300`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -26,8 +27,11 @@ const OPERATIONS_EACH: u64 = 30;
 const STEPS_MAX: u64 = 3_000_000;
 
 fn seeds() -> Vec<u64> {
-    let one = std::env::var("FOREBAY_SIM_SEED").ok();
-    one.map_or_else(|| (0..12).collect(), |seed| vec![seed.parse().expect("a number")])
+    let read = |name| std::env::var(name).ok().map(|text: String| text.parse().expect("a number"));
+    match (read("FOREBAY_SIM_SEED"), read("FOREBAY_SIM_SEEDS")) {
+        (Some(seed), _) => vec![seed],
+        (None, n_seeds) => (0..n_seeds.unwrap_or(12)).collect(),
+    }
 }
 
 /// What a campaign has seen.

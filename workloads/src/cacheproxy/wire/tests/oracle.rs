@@ -1,11 +1,14 @@
-//! Random batches against the real memcached, in every dialect, held against a model of one item.
+//! Random batches against the real memcached, in every dialect: ordinary operations held against a
+//! model of the items, and whatever a client may ask, after which all must still be in step.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::mem::discriminant;
 use std::net::TcpStream;
 
 use super::*;
 use crate::cacheproxy::memcached::Memcached;
+use crate::cacheproxy::operation::CountsAsUse;
 
 const KEYS: [&[u8]; 4] = [b"plain", b"with blank", b"\r\n\xff", b"other"];
 
@@ -163,4 +166,92 @@ fn a_real_memcached_tells_what_stands_beside_a_value() {
     assert!(won.stale && won.win == Win::Won && won.fetched && won.cas > *cas, "{won:?}");
     assert_eq!(sent.win, Win::Sent);
     assert_eq!(told[6], Outcome::Described(None));
+}
+
+/// Any operation that a client can bring about, with values from the edges.
+fn any_operation(random: &mut impl FnMut(usize) -> usize) -> Operation {
+    let keys: [&[u8]; 5] = [b"k", b"un clean", b"\r\nflush_all\r\n", &[b' '; 250], &[b'k'; 250]];
+    let key = keys[random(5)];
+    let edges = [i32::MIN, -1, 0, 1, 2_592_000, 2_592_001, i32::MAX];
+    let seconds = |random: &mut dyn FnMut(usize) -> usize| ExpTime(edges[random(7)]);
+    let some_seconds =
+        |random: &mut dyn FnMut(usize) -> usize| (random(3) == 0).then(|| seconds(random));
+    let number = |random: &mut dyn FnMut(usize) -> usize| [0, 1, u64::MAX][random(3)];
+    let some_number =
+        |random: &mut dyn FnMut(usize) -> usize| (random(3) == 0).then(|| number(random));
+    let beside = [Beside::Flags, Beside::Cas, Beside::Ttl, Beside::All][random(4)];
+    let what = match random(5) {
+        0 => What::Get(Get {
+            value: [Wanted::No, Wanted::Yes][random(2)],
+            beside,
+            touch: some_seconds(random),
+            vivify: some_seconds(random),
+            recache_below_s: some_seconds(random).map(|seconds| seconds.0),
+            counts_as_use: [CountsAsUse::No, CountsAsUse::Yes][random(2)],
+        }),
+        1 => {
+            let modes =
+                [SetMode::Set, SetMode::Add, SetMode::Replace, SetMode::Append, SetMode::Prepend];
+            let values = [&b""[..], b"1", b"\r\nquit\r\n", &[b'v'; 2 << 20]];
+            What::Set(Set {
+                mode: modes[random(5)],
+                flags: [0, u32::MAX][random(2)],
+                expires: seconds(random),
+                value: Bytes::from_static(if random(20) == 0 {
+                    values[3]
+                } else {
+                    values[random(3)]
+                }),
+                if_cas: some_number(random),
+                new_cas: some_number(random),
+                invalidate: random(3) == 0,
+                vivify: some_seconds(random),
+                beside,
+            })
+        }
+        2 => What::Delete(Delete {
+            if_cas: some_number(random),
+            new_cas: some_number(random),
+            invalidate: random(2) == 0,
+            touch: some_seconds(random),
+            only_value: random(4) == 0,
+        }),
+        3 => What::Count(Count {
+            direction: [Direction::Up, Direction::Down][random(2)],
+            delta: number(random),
+            initial: (random(2) == 0).then(|| (number(random), seconds(random))),
+            if_cas: some_number(random),
+            new_cas: some_number(random),
+            touch: some_seconds(random),
+            beside,
+        }),
+        _ => What::Describe,
+    };
+    about(key, what)
+}
+
+#[test]
+fn nothing_that_a_client_asks_puts_a_real_memcached_out_of_step() {
+    let Some(server) = Memcached::start() else { return };
+    for dialect in [Dialect::Text, Dialect::Meta, Dialect::Binary] {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(11);
+        let mut below = |end: usize| usize::try_from(random.next_u64()).unwrap() % end;
+        let store = set(SetMode::Set);
+        ask(&mut stream, dialect, &[about(b"last", What::Set(store))]);
+        let mut kinds = Vec::new();
+        for _batch in 0..200 {
+            let mut operations: Vec<_> = (0..20).map(|_| any_operation(&mut below)).collect();
+            operations.push(get(b"last"));
+            let outcomes = ask(&mut stream, dialect, &operations);
+            assert_eq!(bare(outcomes[20].clone()), Outcome::Hit(hit(b"hello", 0)), "{dialect:?}");
+            for outcome in &outcomes {
+                let kind = discriminant(outcome);
+                if !kinds.contains(&kind) {
+                    kinds.push(kind);
+                }
+            }
+        }
+        assert!(kinds.len() >= 8, "{dialect:?} saw {} kinds of outcomes", kinds.len());
+    }
 }
