@@ -37,7 +37,7 @@ pub enum Asked {
     /// One operation on one key.
     One(Operation),
     /// The same read of several keys, or of none: a text get. Answered in this order, a key that
-    /// stands twice twice.
+    /// stands twice twice. The keys share the bytes of their line: who keeps one copies it.
     Many(Get, Vec<Key>),
     /// Everything there expires: at once, or when this time comes; never is at once, as is negative.
     FlushAll(ExpTime),
