@@ -76,3 +76,15 @@ fn junk_is_the_same_in_parts_and_never_panics() {
         check_splits(&bytes, &format!("junk of seed {seed}"));
     }
 }
+
+#[test]
+fn a_decoder_that_forgets_what_it_carried_is_found() {
+    for bytes in COMMANDS {
+        let whole = commands(&[bytes], LIMITS);
+        let found = (1..bytes.len()).any(|at| {
+            let (first, rest) = bytes.split_at(at);
+            [commands(&[first], LIMITS), commands(&[rest], LIMITS)].concat() != whole
+        });
+        assert!(found, "no cut of {}", bytes.escape_ascii());
+    }
+}
