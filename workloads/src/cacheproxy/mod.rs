@@ -1,7 +1,10 @@
 //! A memcached server and proxy that batches what thousands of connections ask.
 
 pub mod operation;
+pub mod wire;
 pub mod load;
 pub mod config;
+#[cfg(test)]
+mod memcached;
 
 pub use config::Config;

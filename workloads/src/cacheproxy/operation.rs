@@ -84,6 +84,8 @@ pub enum What {
 pub struct Get {
     /// Whether the value is wanted: `touch` and `mg` without `v` do not want it.
     pub value: Wanted,
+    /// What of the rest is wanted: a tier downstream is asked for no more than that.
+    pub beside: Beside,
     /// Moves the expiry: `gat`, `touch`, `mg T`.
     pub touch: Option<ExpTime>,
     /// Makes an empty item on a miss, which the asker wins the right to fill: `mg N`.
@@ -98,11 +100,21 @@ impl Get {
     /// A plain `get`.
     pub const PLAIN: Self = Self {
         value: Wanted::Yes,
+        beside: Beside::Flags,
         touch: None,
         vivify: None,
         recache_below_s: None,
         counts_as_use: CountsAsUse::Yes,
     };
+
+    /// Whether it changes nothing that anybody is told of, so that equal reads may share one answer.
+    #[must_use]
+    pub const fn may_be_shared(&self) -> bool {
+        self.touch.is_none()
+            && self.vivify.is_none()
+            && self.recache_below_s.is_none()
+            && !matches!(self.beside, Beside::All)
+    }
 }
 
 impl Default for Get {
@@ -118,6 +130,21 @@ pub enum Wanted {
     No,
     /// The value too.
     Yes,
+}
+
+/// What is wanted beside the value, each level with all before it: what a tier need not find out
+/// costs nothing. More than was asked for may be told, and 0 or `None` where it was not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Beside {
+    /// The client's flags only: `get`.
+    #[default]
+    Flags,
+    /// Its cas: `gets`, binary, `c`.
+    Cas,
+    /// The seconds that are left: what a tier above needs to keep a copy, `t`.
+    Ttl,
+    /// All of it, also who is to fill it again, which only one reader is told: any `mg` of a client.
+    All,
 }
 
 /// Whether a read counts as a use: for eviction, and for what the next reader is told.
@@ -148,6 +175,8 @@ pub struct Set {
     pub invalidate: bool,
     /// Append and prepend make the item on a miss, with this expiry: `ms N`.
     pub vivify: Option<ExpTime>,
+    /// What is wanted of the stored item: its cas, or nothing.
+    pub beside: Beside,
 }
 
 impl Set {
@@ -163,6 +192,7 @@ impl Set {
             new_cas: None,
             invalidate: false,
             vivify: None,
+            beside: Beside::Flags,
         }
     }
 }
@@ -212,6 +242,8 @@ pub struct Count {
     pub new_cas: Option<Cas>,
     /// Moves the expiry: `ma T`.
     pub touch: Option<ExpTime>,
+    /// What is wanted beside the new number: its cas, the seconds that are left.
+    pub beside: Beside,
 }
 
 /// Up or down.
@@ -230,7 +262,7 @@ pub enum Outcome {
     Hit(Entry),
     /// Nothing there: get, touch, delete, arithmetic.
     Miss,
-    /// It was stored, and has this cas now.
+    /// It was stored, and has this cas now; 0 where the tier was not asked for it.
     Stored(Cas),
     /// The mode's condition did not hold: add over an item; replace, append, prepend without one.
     NotStored,
@@ -265,7 +297,7 @@ pub struct Entry {
     pub flags: u32,
     /// Its cas; 0 where the tier was not asked for it.
     pub cas: Cas,
-    /// Seconds that are left; `None` for ever.
+    /// Seconds that are left; `None` for ever, and where the tier was not asked for it.
     pub ttl_s: Option<u32>,
     /// Seconds since it was used before this.
     pub idle_s: u32,
@@ -294,9 +326,9 @@ pub enum Win {
 pub struct Counted {
     /// The number.
     pub number: u64,
-    /// Its item's cas.
+    /// Its item's cas; 0 where the tier was not asked for it.
     pub cas: Cas,
-    /// Seconds that are left; `None` for ever.
+    /// Seconds that are left; `None` for ever, and where the tier was not asked for it.
     pub ttl_s: Option<u32>,
 }
 
@@ -326,7 +358,7 @@ pub enum Failure {
     Overloaded,
     /// Sent, and not answered in time or before the connection broke.
     Unanswered,
-    /// Sent, and answered with an error or with what is no answer.
+    /// Answered with an error, or not to be said in the protocol of the server.
     Refused,
     /// We are stopping.
     Closing,
