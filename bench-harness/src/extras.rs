@@ -34,8 +34,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::dump::{Better, ExtraMetric, Finite, Latency, Measured, to_f64};
+use crate::dump::{Better, ExtraMetric, Finite, Latency, Measured, Repetition, to_f64};
+use crate::looks::sampled;
 use crate::subject::ProbeLog;
+
+/// Fewest connections whose memory can be told: what one holds is smaller than a page.
+const CONNECTIONS_TOLD_MIN: u32 = 100;
 
 /// Adds how long probe tasks stood runnable before they ran.
 ///
@@ -89,6 +93,39 @@ pub fn insert_busy_percent(
 ) {
     let metric = ExtraMetric { unit: "percent".to_owned(), better: Better::None, value };
     extra.insert(format!("{side}_busy_percent"), metric);
+}
+
+/// Adds the system calls of a request: a cost, and a metric of its own for tables and comparisons.
+pub(crate) fn insert_system_calls(repetition: &mut Repetition, calls: &Result<f64, String>) {
+    let (per_op, value) = match calls {
+        Ok(calls) => (sampled(*calls), Measured::number(*calls)),
+        Err(reason) => (Measured::absent(reason.clone()), Measured::absent(reason.clone())),
+    };
+    repetition.per_op.insert("system_calls", per_op);
+    let metric = ExtraMetric { unit: "calls".to_owned(), better: Better::Lower, value };
+    repetition.extra.insert("system_calls_per_op".to_owned(), metric);
+}
+
+/// Adds what one idle connection holds of the server's memory: `idle` resident bytes with all of
+/// them open, `empty` before the first.
+pub(crate) fn insert_connection_memory(
+    extra: &mut BTreeMap<String, ExtraMetric>,
+    n_connections: u32,
+    empty: u64,
+    idle: u64,
+) {
+    let value = if n_connections < CONNECTIONS_TOLD_MIN {
+        let why = format!("fewer than {CONNECTIONS_TOLD_MIN} connections hold less than pages");
+        Measured::absent(why)
+    } else if let Some(held) = idle.checked_sub(empty) {
+        Measured::number(to_f64(held) / f64::from(n_connections))
+    } else {
+        Measured::absent(format!(
+            "the server held {idle} bytes with the connections and {empty} before"
+        ))
+    };
+    let metric = ExtraMetric { unit: "bytes".to_owned(), better: Better::Lower, value };
+    extra.insert("connection_resident_bytes".to_owned(), metric);
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! In reading order: the command line (`cli`), what is asked (`workload_file`), what is answered
 //! (`dump`, `stats`), what people read of it (`compare`, `table`, `text`), what runs when (`run`, in
 //! the parent), how a cell runs in its child (`subject`, `peers`; over sockets `echo`, `staged` with
-//! `client_shard`, `looks`, `troubles`) and what serves in a process of its own (`server`), how load
+//! `client_shard`, `streams`, `looks`, `troubles`) and what serves in a process of its own (`server`), how load
 //! is made and counted (`load`, `cost`, `extras`, `alloc_count`, `process`, `cpus`), what the host is
 //! like (`environment`, `canary`, `doctor`).
 
@@ -24,6 +24,7 @@ pub mod subject;
 mod client_shard;
 mod looks;
 mod troubles;
+mod streams;
 mod echo;
 mod staged;
 pub mod server;
