@@ -7,11 +7,11 @@ use forebay::net::Address;
 use forebay::{Builder, Engine};
 #[cfg(feature = "http")]
 use forebay_workloads::admin::{Admin, Token};
-use forebay_workloads::echo;
 use forebay_workloads::listening::ServeError;
-use forebay_workloads::staged::Planted;
+use forebay_workloads::planted::Planted;
 #[cfg(feature = "http")]
 use forebay_workloads::staged::{Graph, Staged};
+use forebay_workloads::{cacheproxy, echo};
 use serde::{Deserialize, Serialize};
 
 use super::ours::Places;
@@ -22,6 +22,8 @@ use crate::workload_file::Workload;
 
 /// How long a stop waits for what an echo server has begun: turns, no more.
 const ECHO_DRAIN: Duration = Duration::from_secs(5);
+/// The same of a cache: what it has asked of others is answered within their deadlines.
+const CACHE_DRAIN: Duration = Duration::from_secs(5);
 
 /// A workload that is served over a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,13 @@ pub enum Service {
     Echo(forebay_workloads::echo::Config),
     /// Files and pages over HTTP.
     Staged(forebay_workloads::staged::Config),
+    /// Keys and values, by memcached's protocols.
+    Cacheproxy {
+        /// What the file says.
+        config: cacheproxy::Config,
+        /// The memcacheds behind it that were started for it, in the order in which they share keys.
+        backends: Vec<SocketAddr>,
+    },
 }
 
 impl Service {
@@ -41,6 +50,9 @@ impl Service {
             Workload::Units(_) => None,
             Workload::Echo(config) => Some(Self::Echo(config.clone())),
             Workload::Staged(config) => Some(Self::Staged(config.clone())),
+            Workload::Cacheproxy(config) => {
+                Some(Self::Cacheproxy { config: config.clone(), backends: Vec::new() })
+            }
         }
     }
 
@@ -56,6 +68,7 @@ impl Service {
             // Its connections are no requests: a stop does not wait for them.
             Self::Echo(_) => ECHO_DRAIN,
             Self::Staged(config) => config.limits.drain_within(),
+            Self::Cacheproxy { .. } => CACHE_DRAIN,
         }
     }
 
@@ -64,6 +77,7 @@ impl Service {
         match self {
             Self::Echo(_) => None,
             Self::Staged(config) => config.planted,
+            Self::Cacheproxy { config, .. } => config.planted,
         }
     }
 
@@ -73,6 +87,7 @@ impl Service {
         match self {
             Self::Echo(config) => config.connections.into(),
             Self::Staged(config) => config.clients.connections.into(),
+            Self::Cacheproxy { config, .. } => config.load.connections.into(),
         }
     }
 }
@@ -95,6 +110,9 @@ impl Declared {
         match service {
             Service::Echo(config) => Ok(Self::Echo(config.clone())),
             Service::Staged(config) => Self::staged(config, seed, builder),
+            Service::Cacheproxy { .. } => {
+                Err(CellError::NotBuilt("the service of cacheproxy is not built yet".to_owned()))
+            }
         }
     }
 

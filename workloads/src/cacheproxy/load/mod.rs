@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::operation::KEY_BYTES_MAX;
+use super::wire::Dialect;
 
 pub use sizes::{Sizes, Weighted};
 
@@ -44,7 +45,7 @@ pub struct Load {
     pub pipelined_max: u32,
     /// What they speak.
     #[serde(default)]
-    pub protocol: Protocol,
+    pub protocol: Dialect,
     /// Keys that there are.
     pub keys: u32,
     /// Length of a key, the same whenever it is asked.
@@ -79,19 +80,6 @@ const fn key_bytes() -> Sizes {
 /// Those of the reference runs.
 const fn value_bytes() -> Sizes {
     Sizes::Fixed(100)
-}
-
-/// Which of memcached's protocols.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// `get`, `set`: what every server speaks.
-    #[default]
-    Text,
-    /// `mg`, `ms`.
-    Meta,
-    /// Heads of 24 bytes.
-    Binary,
 }
 
 /// Which keys are asked how often. The keys of a multi-get differ from one another.
