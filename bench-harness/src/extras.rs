@@ -35,9 +35,9 @@
 //! | `keys_per_get` | cacheproxy | keys of a get, a get of one key and a multi-get alike |
 //! | `value_bytes_per_get` | cacheproxy | bytes of the values that came for a get, all its keys together |
 //! | `{sent,received}_bytes_per_op` | cacheproxy | bytes that the clients sent and received, for each request that they sent |
-//! | `backend_cpu_ns_per_op` | cacheproxy | CPU time of all memcacheds behind the server, for each request that a client started; null where there are none. They share the server's CPUs |
-//! | `server_and_backend_cpu_ns_per_op` | cacheproxy | the same together with the server's own (`cpu_ns_per_op`) |
-//! | `backend_{gets,sets}_per_op` | cacheproxy | keys that these memcacheds were asked for by gets, and values that they were told to store, for each request that a client started |
+//! | `backend_cpu_ns_per_op` | cacheproxy with `backends` | CPU time of all memcacheds behind the server, for each request that a client started; that of the peer `memcached` itself, so that what a proxy saves a memcached can be read off beside it. All share the server's CPUs |
+//! | `server_and_backend_cpu_ns_per_op` | cacheproxy with `backends` | the same together with the server's own (`cpu_ns_per_op`) |
+//! | `backend_{gets,sets}_per_op` | cacheproxy with `backends` | keys that the memcacheds behind the server were asked for by gets, and values that they were told to store, for each request that a client started |
 
 use std::collections::BTreeMap;
 

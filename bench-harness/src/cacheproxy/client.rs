@@ -240,3 +240,101 @@ impl Asked {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client of one key of one digit whose value of 8 bytes is only a head, and its town.
+    fn client(more: &str) -> (Rc<Town>, Client) {
+        let text = format!(
+            r#"{{"connections": 1, "keys": 1, "key_bytes": {{"fixed": 1}},
+                "value_bytes": {{"fixed": 8}}, {more}}}"#
+        );
+        let town = Rc::new(Town::new(&serde_json::from_str(&text).unwrap(), 7));
+        (Rc::clone(&town), Client::new(&town))
+    }
+
+    const GETS: &str = r#""mix": {"get_percent": 100}"#;
+    const SETS: &str = r#""mix": {"set_percent": 100}"#;
+
+    fn shown(version: u8) -> Vec<u8> {
+        [&b"VALUE 0 0 8\r\n\0\0\0\0"[..], &[version, 0, 0, 0], b"\r\nEND\r\n"].concat()
+    }
+
+    /// Asks, and tells how it ended.
+    fn asked(client: &mut Client, reply: &[u8]) -> Result<Option<Ended>, String> {
+        client.put_request(&mut Vec::new());
+        client.take_reply(&mut &*reply)
+    }
+
+    fn written(town: &Town, n_writes: u32) {
+        for _ in 0..n_writes {
+            let (version, _) = town.set(KeyIdx(0));
+            town.ledger.borrow_mut().acknowledge(KeyIdx(0), version);
+        }
+    }
+
+    #[test]
+    fn only_a_value_that_may_still_be_seen_is_right() {
+        let (town, mut client) = client(GETS);
+        written(&town, 2);
+        assert_eq!(asked(&mut client, &shown(2)), Ok(Some(Ended::Right)));
+        for (version, expected) in [(1, "had been replaced"), (3, "only 2 have begun")] {
+            match asked(&mut client, &shown(version)) {
+                Ok(Some(Ended::Wrong(what))) => assert!(what.contains(expected), "{what}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        let counts = town.counts.take();
+        assert_eq!((counts.requests, counts.keys_found, counts.value_bytes), (3, 3, 24));
+    }
+
+    #[test]
+    fn the_floor_of_a_get_is_that_of_the_moment_at_which_it_was_sent() {
+        let (town, mut client) = client(GETS);
+        written(&town, 1);
+        client.put_request(&mut Vec::new());
+        written(&town, 1);
+        assert_eq!(client.take_reply(&mut &shown(1)[..]), Ok(Some(Ended::Right)));
+        assert!(matches!(asked(&mut client, &shown(1)), Ok(Some(Ended::Wrong(_)))));
+    }
+
+    #[test]
+    fn a_miss_is_wrong_unless_it_is_expected() {
+        let (_, mut strict) = client(GETS);
+        assert!(matches!(asked(&mut strict, b"END\r\n"), Ok(Some(Ended::Wrong(_)))));
+        let (town, mut lenient) = client(&format!(r#"{GETS}, "misses": "expected""#));
+        assert_eq!(asked(&mut lenient, b"END\r\n"), Ok(Some(Ended::Right)));
+        assert_eq!(town.counts.borrow().keys_found, 0);
+    }
+
+    #[test]
+    fn an_error_of_the_server_fails_the_request_and_its_write_may_still_be_seen() {
+        let (town, mut client) = client(SETS);
+        let error = asked(&mut client, b"SERVER_ERROR busy\r\n");
+        assert_eq!(error, Ok(Some(Ended::Failed("server_error"))));
+        assert_eq!(asked(&mut client, b"STORED\r\n"), Ok(Some(Ended::Right)));
+        assert_eq!(town.ledger.borrow().floor(KeyIdx(0)), Version(1));
+    }
+
+    #[test]
+    fn replies_that_come_together_or_in_pieces_go_to_their_requests() {
+        let (_, mut client) = client(SETS);
+        (0..2).for_each(|_| client.put_request(&mut Vec::new()));
+        let mut received = &b"STORED\r\nSTO"[..];
+        assert_eq!(client.take_reply(&mut received), Ok(Some(Ended::Right)));
+        assert_eq!(client.take_reply(&mut received), Ok(None));
+        let rest = [received, b"RED\r\nSTORED\r\n"].concat();
+        let mut received = &rest[..];
+        assert_eq!(client.take_reply(&mut received), Ok(Some(Ended::Right)));
+        assert!(client.take_reply(&mut received).unwrap_err().contains("no request"));
+    }
+
+    #[test]
+    fn the_reply_to_something_else_is_none() {
+        let (_, mut client) = client(GETS);
+        let told = asked(&mut client, b"STORED\r\n").unwrap_err();
+        assert!(told.contains("to a get of Key(0)"), "{told}");
+    }
+}

@@ -13,9 +13,12 @@ use crate::dump::{Better, ExtraMetric, Finite, Measured, Repetition, to_f64};
 use crate::extras;
 use crate::looks::{self, Subject};
 use crate::subject::CellSpec;
+use crate::workload_file::Peer;
 
-/// Why there is nothing to tell of what stands behind a server.
+/// Why there is nothing to tell of what stands behind a server, or of one request.
 const NOTHING_BEHIND: &str = "nothing stands behind the server";
+const DRIVEN_DIRECTLY: &str = "this memcached is asked by the clients themselves";
+const NO_REQUEST: &str = "no request was started";
 
 /// The repetition of a cell. Its costs and its memory are the server's alone.
 pub(super) fn repetition(
@@ -36,13 +39,14 @@ pub(super) fn repetition(
     let subject = spec.peer.map_or(Subject::Ours, |_| Subject::Peer);
     looks::insert(&mut repetition, subject, &driven.before, &driven.after);
     extras::insert_system_calls(&mut repetition, &driven.calls_per_request);
-    let server_cpu_ns =
-        repetition.per_op.get("cpu_ns").and_then(|cpu| cpu.value()).map(|cpu| cpu.value.get());
     let (empty, idle) = (driven.empty.resident_bytes, driven.idle.resident_bytes);
     extras::insert_connection_memory(&mut repetition.extra, n_connections, empty, idle);
     let mut extra = Extra(&mut repetition.extra);
     extra.traffic(&driven.counts);
-    extra.behind(driven.behind.as_ref(), server_cpu_ns, repetition.ops.started);
+    if config.backends > 0 {
+        let cpu_ns = Costs::new(spec.peer, driven, repetition.ops.started);
+        extra.behind(driven, &cpu_ns, repetition.ops.started);
+    }
     repetition
 }
 
@@ -59,48 +63,82 @@ impl Extra<'_> {
         let each = |part: f64, of: u64, none: &str| Measured::ratio(part, to_f64(of), none);
         let bytes = |n_bytes: usize| to_f64(u64::try_from(n_bytes).unwrap_or(u64::MAX));
         let Counts { requests, gets, keys_asked, keys_found, .. } = *counts;
-        let (no_get, no_request) = ("nothing was read", "nothing was asked");
+        let no_get = "nothing was read";
         let hits = each(to_f64(keys_found) * 100.0, keys_asked, no_get);
         self.put("hit_percent", "percent", Better::Higher, hits);
         let keys = each(to_f64(keys_asked), gets, no_get);
         self.put("keys_per_get", "keys", Better::None, keys);
         let value_bytes = each(bytes(counts.value_bytes), gets, no_get);
         self.put("value_bytes_per_get", "bytes", Better::None, value_bytes);
-        let sent = each(bytes(counts.sent_bytes), requests, no_request);
+        let sent = each(bytes(counts.sent_bytes), requests, NO_REQUEST);
         self.put("sent_bytes_per_op", "bytes", Better::None, sent);
-        let received = each(bytes(counts.received_bytes), requests, no_request);
+        let received = each(bytes(counts.received_bytes), requests, NO_REQUEST);
         self.put("received_bytes_per_op", "bytes", Better::None, received);
     }
 
-    /// What it cost those that stand behind the server, and all of them together.
-    fn behind(
-        &mut self,
-        behind: Option<&[BackendsLook; 2]>,
-        server_cpu_ns: Option<f64>,
-        n_started: u64,
-    ) {
-        let each = |total: Result<u64, String>| match total {
-            Ok(total) => {
-                Measured::ratio(to_f64(total), to_f64(n_started), "no request was started")
+    /// What it cost the memcacheds, and all servers together.
+    fn behind(&mut self, driven: &Driven, cpu_ns: &Costs, n_started: u64) {
+        self.put("backend_cpu_ns_per_op", "ns", Better::Lower, cpu_ns.backends.clone());
+        self.put("server_and_backend_cpu_ns_per_op", "ns", Better::Lower, cpu_ns.in_all.clone());
+        let each = |count: fn(&BackendsLook) -> u64| match &driven.behind {
+            Some([before, after]) => {
+                let n = count(after).saturating_sub(count(before));
+                Measured::ratio(to_f64(n), to_f64(n_started), NO_REQUEST)
             }
+            None => Measured::absent(DRIVEN_DIRECTLY),
+        };
+        self.put("backend_gets_per_op", "keys", Better::Lower, each(|look| look.gets));
+        self.put("backend_sets_per_op", "keys", Better::None, each(|look| look.sets));
+    }
+}
+
+/// CPU time of the servers for each request, in nanoseconds.
+struct Costs {
+    /// Of the memcacheds.
+    backends: Measured<Finite>,
+    /// Of them and of the server before them.
+    in_all: Measured<Finite>,
+}
+
+impl Costs {
+    /// A memcached that is driven directly costs what a backend does without anything before it.
+    fn new(peer: Option<Peer>, driven: &Driven, n_started: u64) -> Self {
+        let each = |cpu_ns: Result<u64, String>| match cpu_ns {
+            Ok(cpu_ns) => Measured::ratio(to_f64(cpu_ns), to_f64(n_started), NO_REQUEST),
             Err(reason) => Measured::absent(reason),
         };
-        let between = |count: fn(&BackendsLook) -> Result<u64, String>| {
-            let [before, after] = behind.ok_or(NOTHING_BEHIND)?;
-            let gone = "a count of what stands behind the server went back";
-            count(after)?.checked_sub(count(before)?).ok_or_else(|| gone.to_owned())
-        };
-        let cpu_ns = each(between(|look| look.cpu_ns.clone()));
-        let in_all = match (cpu_ns.get(), server_cpu_ns) {
-            (Some(behind), Some(server)) => Measured::number(behind + server),
-            (None, _) => cpu_ns.clone(),
-            (_, None) => Measured::absent("the server's CPU time is not known"),
-        };
-        self.put("backend_cpu_ns_per_op", "ns", Better::Lower, cpu_ns);
-        self.put("server_and_backend_cpu_ns_per_op", "ns", Better::Lower, in_all);
-        let gets = each(between(|look| Ok(look.gets)));
-        self.put("backend_gets_per_op", "keys", Better::Lower, gets);
-        let sets = each(between(|look| Ok(look.sets)));
-        self.put("backend_sets_per_op", "keys", Better::None, sets);
+        let server = between(&driven.before.usage.cpu_ns, &driven.after.usage.cpu_ns);
+        let behind =
+            driven.behind.as_ref().map(|[before, after]| between(&before.cpu_ns, &after.cpu_ns));
+        match behind {
+            Some(behind) => {
+                let in_all = server.and_then(|server| Ok(server + behind.clone()?));
+                Self { backends: each(behind), in_all: each(in_all) }
+            }
+            None if peer == Some(Peer::Memcached) => {
+                Self { backends: each(server.clone()), in_all: each(server) }
+            }
+            None => Self { backends: Measured::absent(NOTHING_BEHIND), in_all: each(server) },
+        }
+    }
+}
+
+/// How much a count has grown, else why that is not known.
+fn between(before: &Result<u64, String>, after: &Result<u64, String>) -> Result<u64, String> {
+    let gone = "a CPU time went back: a thread ended";
+    after.clone()?.checked_sub(before.clone()?).ok_or_else(|| gone.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_goes_back_or_that_nobody_keeps_is_told_as_such() {
+        let (two, five) = (Ok(2), Ok(5));
+        let unknown = Err("no books".to_owned());
+        assert_eq!(between(&two, &five), Ok(3));
+        assert!(between(&five, &two).unwrap_err().contains("went back"));
+        assert_eq!(between(&two, &unknown), unknown);
     }
 }

@@ -96,11 +96,12 @@ pub enum Popularity {
     HotPercent(u32),
 }
 
-/// Shares of what is asked, in percent; they add up to 100.
+/// Shares of what is asked, in percent; they add up to 100. One that is left out is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mix {
     /// Gets of one key.
+    #[serde(default)]
     pub get_percent: u32,
     /// Gets of several keys.
     #[serde(default)]
