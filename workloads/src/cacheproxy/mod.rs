@@ -2,6 +2,7 @@
 
 pub mod operation;
 pub mod wire;
+pub mod route;
 pub mod load;
 pub mod config;
 #[cfg(test)]

@@ -13,7 +13,8 @@ pub enum Malformed {
     OtherKey,
     /// What is no reply to such a request.
     NotAReply,
-    /// Bytes when nothing more is due.
+    /// Bytes when nothing more is due. Only who owns the connection can tell, see
+    /// [`Replies::decode`](super::Replies::decode).
     NotAsked,
 }
 

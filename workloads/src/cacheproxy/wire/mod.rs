@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use malformed::Malformed;
 pub use replies::{Replies, VALUE_BYTES_MAX};
 
-use super::operation::{Key, Operation, SetMode, Wanted};
+use super::operation::{Key, Operation, SetMode, Wanted, What};
 
 /// In which of its protocols a server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +44,9 @@ pub enum Dialect {
     /// The binary protocol, one frame for each key.
     Binary,
 }
+
+/// Bytes of a command beside key and value: those of an ordinary `set`.
+const COMMAND_BYTES: usize = 32;
 
 /// In which form an operation was sent, which is the form that its reply must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +106,16 @@ pub fn encode<'a>(
         })),
     }
     Replies::new(asked)
+}
+
+/// About how many bytes an operation becomes; never far fewer.
+#[must_use]
+pub fn bytes_about(operation: &Operation) -> usize {
+    let n_value = match &operation.what {
+        What::Set(set) => set.value.len(),
+        What::Get(_) | What::Delete(_) | What::Count(_) | What::Describe => 0,
+    };
+    COMMAND_BYTES + operation.key.as_bytes().len() + n_value
 }
 
 /// Appends a number in decimal digits.

@@ -129,9 +129,10 @@ impl Replies {
 
     /// Takes bytes off `input` up to the next outcome, and gives it with the index of its operation.
     ///
-    /// `None` when it needs more bytes, and once it [is done](Self::is_done); `input` is empty then.
-    /// Call it until then, also with no bytes: some outcomes need none. Outcomes come in the order of
-    /// the operations.
+    /// `None` when it needs more bytes, and then `input` is empty; and once it [is done](Self::is_done),
+    /// and then what is left of `input` is the reply to what was asked next, or to nothing. Call it
+    /// until then, also with no bytes: some outcomes need none. Outcomes come in the order of the
+    /// operations.
     ///
     /// # Errors
     ///
@@ -146,7 +147,7 @@ impl Replies {
                 let Some(outcome) = self.take_body(input)? else { return Ok(None) };
                 return Ok(Some(self.settle(outcome)));
             }
-            let Some(form) = self.due(input)? else { return Ok(None) };
+            let Some(form) = self.due() else { return Ok(None) };
             let outcome = match form {
                 Form::Unsayable => Some(Outcome::Failed(Failure::Refused)),
                 Form::Binary(_verb) => {
@@ -167,12 +168,10 @@ impl Replies {
     }
 
     /// The form of the reply that is due; `None` when none is.
-    fn due(&self, input: &[u8]) -> Result<Option<Form>, Malformed> {
-        match (self.line_end, self.asked.get(self.next)) {
-            (Some(_end), _) => Ok(Some(Form::Get(Place::Inside))),
-            (None, Some(asked)) => Ok(Some(asked.form)),
-            (None, None) if input.is_empty() => Ok(None),
-            (None, None) => Err(Malformed::NotAsked),
+    fn due(&self) -> Option<Form> {
+        match self.line_end {
+            Some(_end) => Some(Form::Get(Place::Inside)),
+            None => Some(self.asked.get(self.next)?.form),
         }
     }
 

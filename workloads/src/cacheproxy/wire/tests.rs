@@ -68,7 +68,10 @@ fn decode_in(
         while let Some(outcome) = replies.decode(&mut input)? {
             outcomes.push(outcome);
         }
-        assert!(input.is_empty(), "{} bytes were left", input.len());
+        if !input.is_empty() {
+            assert!(replies.is_done(), "{} bytes were left", input.len());
+            return Err(Malformed::NotAsked);
+        }
     }
     assert_eq!(replies.n_due(), 0, "came to {outcomes:?}");
     assert!(replies.is_done());
@@ -111,6 +114,18 @@ fn plain_gets_share_a_line_and_what_was_not_told_of_has_missed() {
         b"VALUE b 3 2\r\n\r\n\r\nVALUE a 0 0\r\n\r\nEND\r\n",
         &[Outcome::Miss, Outcome::Hit(hit(b"\r\n", 3)), Outcome::Hit(hit(b"", 0)), Outcome::Miss],
     );
+}
+
+#[test]
+fn what_follows_the_last_reply_is_left_for_the_next_batch() {
+    let mut first = encode(Dialect::Text, &[get(b"a")], &mut Vec::new());
+    let mut second = encode(Dialect::Text, &[about(b"b", What::Describe)], &mut Vec::new());
+    let mut input = &b"VALUE a 0 1\r\nx\r\nEND\r\nEN\r\n"[..];
+    assert_eq!(first.decode(&mut input), Ok(Some((0, Outcome::Hit(hit(b"x", 0))))));
+    assert!(!first.is_done(), "the end of the line is still due");
+    assert_eq!(first.decode(&mut input), Ok(None));
+    assert!(first.is_done());
+    assert_eq!(second.decode(&mut input), Ok(Some((0, Outcome::Described(None)))));
 }
 
 #[test]
