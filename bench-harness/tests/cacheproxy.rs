@@ -355,6 +355,13 @@ fn children(pid: u32) -> Vec<i32> {
     listed.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
+/// Whether a process may use one CPU only.
+fn is_pinned(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    allowed.is_some_and(|allowed| allowed.trim().parse::<u32>().is_ok())
+}
+
 fn is_running(pid: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !status.is_empty() && !status.contains(") Z ")
@@ -370,7 +377,7 @@ fn comes_to(what: &str, is_so: impl Fn() -> bool) {
 }
 
 #[test]
-fn who_is_killed_outright_leaves_no_program_behind() {
+fn programs_keep_to_the_servers_cpu_and_end_with_whoever_started_them() {
     if !has(Program::Memcached) || !has(Program::Nutcracker) {
         return;
     }
@@ -384,6 +391,7 @@ fn who_is_killed_outright_leaves_no_program_behind() {
     let pid = cell.id();
     comes_to("two memcacheds and a nutcracker", || children(pid).len() == 3);
     let started = children(pid);
+    comes_to("each on one CPU", || started.iter().all(|pid| is_pinned(*pid)));
     let raw = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     kill_process(raw, Signal::KILL).unwrap();
     cell.wait().unwrap();

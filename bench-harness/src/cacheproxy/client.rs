@@ -11,7 +11,7 @@ use forebay_workloads::cacheproxy::load::{Load, Misses};
 use forebay_workloads::cacheproxy::operation::{
     Delete, ExpTime, Failure, Get, Operation, Outcome, Set, SetMode, What,
 };
-use forebay_workloads::cacheproxy::wire::{Dialect, Malformed, Replies, encode};
+use forebay_workloads::cacheproxy::wire::{Dialect, Replies, encode};
 
 use super::asks::{Ask, Asks};
 use super::contents::{Contents, KeyIdx, Version};
@@ -142,15 +142,12 @@ impl Client {
         let Some(front) = self.in_flight.front_mut() else {
             return Err("a reply to no request".to_owned());
         };
+        let town = &*self.town;
         loop {
             match front.replies.decode(received) {
-                Ok(Some((idx, outcome))) => front.settle(idx, outcome, &self.town),
+                Ok(Some((idx, outcome))) => front.settle(idx, outcome, town),
                 Ok(None) => break,
-                // What stands there is for the next request.
-                Err(Malformed::NotAsked) if front.replies.is_done() => break,
-                Err(wrong) => {
-                    return Err(format!("{wrong}, to {}", front.asked.in_words(&self.town)));
-                }
+                Err(wrong) => return Err(format!("{wrong}, to {}", front.asked.in_words(town))),
             }
         }
         if !front.replies.is_done() {

@@ -9,8 +9,8 @@ mod running;
 mod memcached;
 mod nutcracker;
 
+use std::env;
 use std::path::PathBuf;
-use std::{env, fs};
 
 use crate::subject::CellError;
 
@@ -42,9 +42,8 @@ impl Program {
     #[must_use]
     pub fn find(self) -> Option<PathBuf> {
         let path = env::var_os("PATH")?;
-        let files = env::split_paths(&path).map(|directory| directory.join(self.name()));
-        let mut files = files.filter(|file| file.is_file());
-        files.find(|file| fs::metadata(file).is_ok())
+        let mut files = env::split_paths(&path).map(|directory| directory.join(self.name()));
+        files.find(|file| file.is_file())
     }
 
     /// Where it is.
@@ -52,7 +51,7 @@ impl Program {
     /// # Errors
     /// When it is not on PATH; the remedy stands in the message.
     pub(crate) fn found(self) -> Result<PathBuf, CellError> {
-        self.find().ok_or_else(|| CellError::NotBuilt(self.remedy()))
+        self.find().ok_or_else(|| CellError::Setup(self.remedy()))
     }
 
     /// What to do where it is not found, in words.

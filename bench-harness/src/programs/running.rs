@@ -25,7 +25,7 @@ pub(crate) struct Running {
     child: Child,
     address: SocketAddr,
     /// Holds what it reads and writes.
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// How a program is started.
@@ -45,42 +45,56 @@ impl Start<'_> {
         self,
         address: impl Fn(&TempDir) -> Option<SocketAddr>,
     ) -> Result<Running, CellError> {
-        let Self { program, cpus, args, environment, directory } = self;
-        let broken = |why: String| CellError::Setup(format!("{}: {why}", program.name()));
-        let this = std::env::current_exe().map_err(|error| broken(error.to_string()))?;
-        let cpus: Vec<String> = cpus.iter().map(ToString::to_string).collect();
-        let child = Command::new(this)
+        let child = self.spawn()?;
+        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
+        let Self { program, directory, .. } = self;
+        let mut running = Running { program, child, address: unknown, directory };
+        running.address = running.wait(address).map_err(|why| broken(program, &why))?;
+        Ok(running)
+    }
+
+    fn spawn(&self) -> Result<Child, CellError> {
+        let file = self.program.found()?;
+        let failed = |error: std::io::Error| broken(self.program, &error.to_string());
+        let cpus: Vec<String> = self.cpus.iter().map(ToString::to_string).collect();
+        Command::new(std::env::current_exe().map_err(failed)?)
             .args(["held", "--parent", &std::process::id().to_string(), "--cpus", &cpus.join(",")])
-            .arg(program.found()?)
+            .arg(file)
             .arg("--")
-            .args(args)
-            .envs(environment)
+            .args(&self.args)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
-            .map_err(|error| broken(error.to_string()))?;
-        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut running = Running { program, child, address: unknown, _directory: directory };
-        let deadline_ns = now_ns() + PATIENCE_NS;
-        loop {
-            if let Ok(Some(status)) = running.child.try_wait() {
-                return Err(broken(format!("ended with {status} before it served")));
-            }
-            if let Some(address) = address(&running._directory)
-                && TcpStream::connect(address).is_ok()
-            {
-                running.address = address;
-                return Ok(running);
-            }
-            if now_ns() > deadline_ns {
-                return Err(broken("does not accept connections".to_owned()));
-            }
-            pause(LOOK);
-        }
+            .map_err(failed)
     }
 }
 
+fn broken(program: Program, why: &str) -> CellError {
+    CellError::Setup(format!("{}: {why}", program.name()))
+}
+
 impl Running {
+    /// Waits until it accepts connections, and tells where.
+    fn wait(
+        &mut self,
+        address: impl Fn(&TempDir) -> Option<SocketAddr>,
+    ) -> Result<SocketAddr, String> {
+        let deadline_ns = now_ns() + PATIENCE_NS;
+        while now_ns() < deadline_ns {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("ended with {status} before it served"));
+            }
+            if let Some(address) = address(&self.directory)
+                && TcpStream::connect(address).is_ok()
+            {
+                return Ok(address);
+            }
+            pause(LOOK);
+        }
+        Err("does not accept connections".to_owned())
+    }
+
     /// Where it accepts.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
