@@ -1,6 +1,6 @@
 //! The wall clock, as far as a cache needs it: which second of the Unix epoch it is.
 //!
-//! Read once, when the service is set up, and carried on by the shard's own clock: a shard asks no
+//! Read once, when a shard starts, and carried on by the shard's own clock: a shard asks no
 //! clock of its own for every command, and time never falls when the host's clock is set back.
 
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// A clock that was set on a shard, now.
+    /// A clock that is set on this shard, now.
     pub(super) fn set() -> Self {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         // A host whose clock stands before 1970 has items that never expire.

@@ -14,6 +14,10 @@ use super::protocol::{Asked, Command};
 /// Most commands of a run: enough to fill a batch, few enough that all are compared with each.
 const COMMANDS_MAX: usize = 64;
 
+/// Most keys that a get asks for beside other commands: the values of more are answered a part at a
+/// time, and a part may hold the largest values that there are.
+pub(super) const KEYS_MAX: usize = 64;
+
 /// Commands that are independent of each other.
 #[derive(Debug, Default)]
 pub(super) struct Run {
@@ -28,7 +32,7 @@ enum Effect {
     Reads,
     /// Changes one.
     Changes,
-    /// Concerns all, or is the last of its connection.
+    /// Concerns all, or too many, or is the last of its connection.
     Everything,
 }
 
@@ -43,9 +47,10 @@ impl Run {
         }
         match effect(command) {
             Effect::Reads if self.n_changes == 0 => true,
-            Effect::Reads => !self.commands.iter().any(|earlier| {
-                effect(earlier) == Effect::Changes && share_a_key(earlier, command)
-            }),
+            Effect::Reads => !self
+                .commands
+                .iter()
+                .any(|earlier| effect(earlier) == Effect::Changes && share_a_key(earlier, command)),
             Effect::Changes => !self.commands.iter().any(|earlier| share_a_key(earlier, command)),
             Effect::Everything => false,
         }
@@ -81,6 +86,7 @@ fn effect(command: &Command) -> Effect {
             What::Describe => Effect::Reads,
             What::Get(_) | What::Set(_) | What::Delete(_) | What::Count(_) => Effect::Changes,
         },
+        Asked::Many(_, keys) if keys.len() > KEYS_MAX => Effect::Everything,
         Asked::Many(get, _) if get.may_be_shared() => Effect::Reads,
         Asked::Many(..) => Effect::Changes,
         Asked::Version | Asked::Verbosity | Asked::Noop | Asked::Refused(_) => Effect::Reads,

@@ -17,6 +17,10 @@ pub(super) enum Tier {
 }
 
 impl Tier {
+    pub(super) fn embedded(store: Store, clock: Clock) -> Self {
+        Self::Embedded { store: Box::new(RefCell::new(store)), clock }
+    }
+
     /// What comes of an operation where nothing has to be waited for.
     pub(super) fn apply_at_once(&self, operation: &Operation) -> Option<Outcome> {
         match self {

@@ -195,10 +195,9 @@ impl Tiers {
     fn copied(&self, what: &What, outcome: &Outcome) -> Copied {
         match (what, outcome) {
             (_, Outcome::Exists | Outcome::NotANumber | Outcome::Described(_)) => Copied::Same,
-            (
-                _,
-                Outcome::Failed(Failure::Unavailable | Failure::Overloaded | Failure::Closing),
-            ) => Copied::Same,
+            (_, Outcome::Failed(Failure::Unavailable | Failure::Overloaded | Failure::Closing)) => {
+                Copied::Same
+            }
             // There is one below.
             (What::Set(Set { mode: SetMode::Add, .. }), Outcome::NotStored) => Copied::Same,
             (What::Set(set), Outcome::Stored(_)) if is_whole_change(set) => {

@@ -25,6 +25,7 @@ const TIME_MS_MAX: u32 = 60_000;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The servers; each key has one.
+    #[serde(default)]
     pub servers: Vec<Server>,
     /// How keys are spread over them.
     #[serde(default)]

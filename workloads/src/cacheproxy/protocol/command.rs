@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::refusal::Refusal;
 use super::{binary, meta, text};
-use crate::cacheproxy::operation::{ExpTime, Get, Key, Operation, Outcome};
+use crate::cacheproxy::operation::{ExpTime, Failure, Get, Key, Operation, Outcome};
 
 /// A command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +130,22 @@ impl Answering {
             }
             Form::Binary(binary) => {
                 answered.into_iter().for_each(|(key, outcome)| binary.outcome(key, outcome, out));
+            }
+        }
+    }
+
+    /// Puts the hits of a part of a long get into bytes; after the last part come the outcomes of no
+    /// key. If one has failed, tells how, and the answer ends with that.
+    pub fn hits<'a>(
+        &self,
+        answered: impl IntoIterator<Item = (&'a Key, &'a Outcome)>,
+        out: &mut Vec<u8>,
+    ) -> Option<Failure> {
+        match &self.form {
+            Form::Text(text) => text.hits(answered, out),
+            Form::Meta(_) | Form::Binary(_) => {
+                debug_assert!(false, "only text asks for several keys");
+                None
             }
         }
     }

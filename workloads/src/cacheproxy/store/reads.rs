@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::super::operation::{
-    CountsAsUse, Description, Entry, ExpTime, Get, Outcome, Wanted, Win,
+    Beside, CountsAsUse, Description, Entry, ExpTime, Get, Outcome, Wanted, Win,
 };
 use super::item::{Content, Item, Marks, Place};
 use super::time::{Expiry, Now};
@@ -38,7 +38,11 @@ impl Store {
             idle_s: now.since_s(item.used_at),
             fetched: item.marks.has(Marks::FETCHED),
             stale: item.marks.has(Marks::STALE),
-            win: ask_to_win(item, now, get.recache_below_s),
+            // Only `mg` can be told of the right to fill it again, so no other read takes it.
+            win: match get.beside {
+                Beside::All => ask_to_win(item, now, get.recache_below_s),
+                Beside::Flags | Beside::Cas | Beside::Ttl => Win::None,
+            },
         };
         if get.counts_as_use == CountsAsUse::Yes {
             item.marks = item.marks.with(Marks::FETCHED);

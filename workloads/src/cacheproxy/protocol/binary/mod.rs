@@ -18,7 +18,7 @@ use super::decoder::Limits;
 use super::refusal::Refusal;
 use super::store::{Decoded, Ending, Store, WhenTooLarge};
 use crate::cacheproxy::operation::{
-    Cas, Count, Delete, ExpTime, Get, Key, Operation, Set, SetMode, Wanted, What,
+    Beside, Cas, Count, Delete, ExpTime, Get, Key, Operation, Set, SetMode, Wanted, What,
 };
 
 /// An expiry that tells arithmetic not to make an item.
@@ -52,7 +52,9 @@ struct Body<'a> {
 impl Body<'_> {
     fn decode(&self, opcode: Opcode, limits: &Limits) -> Decoded {
         match opcode.kind {
-            Kind::Get | Kind::GetKey => self.one(What::Get(Get::PLAIN)),
+            Kind::Get | Kind::GetKey => {
+                self.one(What::Get(Get { beside: Beside::Cas, ..Get::PLAIN }))
+            }
             Kind::Touch => self.one(What::Get(Get { value: Wanted::No, ..self.touching() })),
             Kind::GetAndTouch | Kind::GetKeyAndTouch => self.one(What::Get(self.touching())),
             Kind::Delete => {
@@ -65,6 +67,7 @@ impl Body<'_> {
                 if_cas: self.if_cas(),
                 new_cas: None,
                 touch: None,
+                beside: Beside::Cas,
             })),
             Kind::Set(mode) => self.store(mode, limits),
             Kind::Noop => self.whole(Asked::Noop),
@@ -85,7 +88,7 @@ impl Body<'_> {
         let is_plain = matches!(mode, SetMode::Append | SetMode::Prepend);
         let (flags, expires) =
             if is_plain { (0, ExpTime::default()) } else { (self.word(0), expires(self.word(4))) };
-        let set = Set::new(mode, flags, expires, Bytes::new());
+        let set = Set { beside: Beside::Cas, ..Set::new(mode, flags, expires, Bytes::new()) };
         let set = match self.if_cas() {
             None => set,
             // With a cas, set, add and replace are the same to memcached.
@@ -119,7 +122,7 @@ impl Body<'_> {
     }
 
     fn touching(&self) -> Get {
-        Get { touch: Some(expires(self.word(0))), ..Get::PLAIN }
+        Get { touch: Some(expires(self.word(0))), beside: Beside::Cas, ..Get::PLAIN }
     }
 
     fn initial(&self) -> Option<(u64, ExpTime)> {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 
 use super::flags::{BASE64, Flags, KeyForm};
 use crate::cacheproxy::operation::{
-    Cas, Counted, Description, Entry, KEY_BYTES_MAX, Key, Outcome, Wanted, Win,
+    Beside, Cas, Counted, Description, Entry, KEY_BYTES_MAX, Key, Outcome, Wanted, Win,
 };
 use crate::cacheproxy::protocol::command::Quiet;
 use crate::cacheproxy::protocol::refusal::Refusal;
@@ -60,6 +60,17 @@ impl Returns {
             returns.n_letters += 1;
         }
         Ok(returns)
+    }
+
+    /// What they need to be told of beside a value.
+    pub(super) fn beside(&self) -> Beside {
+        if self.letters().contains(&b't') {
+            Beside::Ttl
+        } else if self.letters().contains(&b'c') {
+            Beside::Cas
+        } else {
+            Beside::Flags
+        }
     }
 
     fn take_opaque(&mut self, opaque: &[u8]) -> Result<(), Refusal> {

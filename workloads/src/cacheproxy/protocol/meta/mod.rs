@@ -20,7 +20,7 @@ use super::refusal::Refusal;
 use super::store::{Decoded, Ending, Store, WhenTooLarge};
 use super::text::{self, Words};
 use crate::cacheproxy::operation::{
-    Count, Delete, Direction, Get, KEY_BYTES_MAX, Operation, Set, SetMode, What,
+    Beside, Count, Delete, Direction, Get, KEY_BYTES_MAX, Operation, Set, SetMode, What,
 };
 
 /// Most words after the verb, key included: memcached's.
@@ -45,6 +45,8 @@ fn get(words: &Words<'_>) -> Result<Decoded, Refusal> {
     let returns = Returns::of(words.from(1), b"kOstcflh")?;
     let get = Get {
         value: flags.value,
+        // Who is to fill an item again is told whether it was asked for or not.
+        beside: Beside::All,
         touch: flags.touch,
         vivify: flags.vivify,
         recache_below_s: flags.recache_below_s,
@@ -86,6 +88,7 @@ fn count(words: &Words<'_>) -> Result<Decoded, Refusal> {
         if_cas: flags.if_cas.filter(|cas| *cas != 0),
         new_cas: None,
         touch: flags.touch,
+        beside: returns.beside(),
     };
     Ok(one(MetaVerb::Count, flags, returns, What::Count(count)))
 }
@@ -127,7 +130,8 @@ fn store(words: &Words<'_>, value_bytes: usize) -> Result<Store, Refusal> {
     let mode = set_mode(flags.mode)?;
     let returns = Returns::of(words.from(2), b"kOc")?;
     let expires = flags.touch.unwrap_or_default();
-    let set = with_cas(&flags, Set::new(mode, flags.client_flags, expires, Bytes::new()));
+    let set = Set::new(mode, flags.client_flags, expires, Bytes::new());
+    let set = with_cas(&flags, Set { beside: returns.beside(), ..set });
     let answering = Answering::new(MetaVerb::Set, &flags, returns).into();
     Ok(Store { key: flags.key, set, answering, value_bytes, ending: Ending::Line })
 }

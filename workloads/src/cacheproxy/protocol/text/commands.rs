@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::encode::{Answering, Form};
 use super::words::Words;
 use crate::cacheproxy::operation::{
-    Count, Delete, Direction, ExpTime, Get, KEY_BYTES_MAX, Key, Operation, Set, SetMode, Wanted,
-    What,
+    Beside, Count, Delete, Direction, ExpTime, Get, KEY_BYTES_MAX, Key, Operation, Set, SetMode,
+    Wanted, What,
 };
 use crate::cacheproxy::protocol::command::{Asked, Quiet, Stats, checked_key};
 use crate::cacheproxy::protocol::decoder::Limits;
@@ -140,7 +140,15 @@ fn count(words: &Words<'_>, direction: Direction) -> Read<Decoded> {
     let key = key(words, quiet)?;
     let delta =
         number::unsigned_long(words.at(1)).ok_or(Refused { reason: Refusal::BadDelta, quiet })?;
-    let count = Count { direction, delta, initial: None, if_cas: None, new_cas: None, touch: None };
+    let count = Count {
+        direction,
+        delta,
+        initial: None,
+        if_cas: None,
+        new_cas: None,
+        touch: None,
+        beside: Beside::Flags,
+    };
     Ok(one(key, What::Count(count), Form::Outcome, quiet))
 }
 

@@ -1,6 +1,6 @@
 //! Outcomes to lines of text.
 
-use crate::cacheproxy::operation::{Entry, Key, Outcome};
+use crate::cacheproxy::operation::{Entry, Failure, Key, Outcome};
 use crate::cacheproxy::protocol::command::Quiet;
 use crate::cacheproxy::protocol::refusal::Refusal;
 
@@ -53,31 +53,39 @@ impl Answering {
             return;
         }
         match self.form {
-            Form::Values => self.values(answered, |_cas, _out| {}, out),
-            Form::ValuesWithCas => self.values(answered, cas, out),
+            Form::Values | Form::ValuesWithCas => {
+                let start = out.len();
+                if let Some(failure) = self.hits(answered, out) {
+                    out.truncate(start);
+                    return line(Refusal::Failed(failure).line(), out);
+                }
+                out.extend_from_slice(b"END\r\n");
+            }
             _ => answered.into_iter().for_each(|(_key, outcome)| self.outcome(outcome, out)),
         }
     }
 
-    /// The hits. What is not a hit or a miss stands alone instead of them.
-    fn values<'a>(
+    /// The hits of a get, up to the first key whose read has failed.
+    pub(crate) fn hits<'a>(
         &self,
         answered: impl IntoIterator<Item = (&'a Key, &'a Outcome)>,
-        cas: impl Fn(u64, &mut Vec<u8>),
         out: &mut Vec<u8>,
-    ) {
-        let start = out.len();
+    ) -> Option<Failure> {
         for (key, outcome) in answered {
             match outcome {
-                Outcome::Hit(entry) => value(key, entry, &cas, out),
+                Outcome::Hit(entry) if self.form == Form::ValuesWithCas => {
+                    value(key, entry, cas, out);
+                }
+                Outcome::Hit(entry) => value(key, entry, |_cas, _out| {}, out),
                 Outcome::Miss => {}
-                failed => {
-                    out.truncate(start);
-                    return self.outcome(failed, out);
+                Outcome::Failed(failure) => return Some(*failure),
+                other => {
+                    debug_assert!(false, "no outcome of a read: {other:?}");
+                    return Some(Failure::Refused);
                 }
             }
         }
-        out.extend_from_slice(b"END\r\n");
+        None
     }
 
     fn outcome(&self, outcome: &Outcome, out: &mut Vec<u8>) {

@@ -20,7 +20,7 @@ use super::command::Asked;
 use super::decoder::Limits;
 use super::meta;
 use super::store::Decoded;
-use crate::cacheproxy::operation::Get;
+use crate::cacheproxy::operation::{Beside, Get};
 
 /// Most bytes of a line that has no list of keys: where memcached gives up waiting for its end.
 pub(super) const LINE_BYTES_MAX: usize = 2048;
@@ -56,7 +56,7 @@ pub(super) fn decode(line: &[u8], limits: &Limits) -> Decoded {
     let (verb, rest) = words::first(line);
     match verb {
         b"get" | b"bget" => retrieve(rest, Form::Values, Get::PLAIN),
-        b"gets" => retrieve(rest, Form::ValuesWithCas, Get::PLAIN),
+        b"gets" => retrieve(rest, Form::ValuesWithCas, Get { beside: Beside::Cas, ..Get::PLAIN }),
         b"gat" => retrieve_and_touch(rest, Form::Values),
         b"gats" => retrieve_and_touch(rest, Form::ValuesWithCas),
         b"mn" => Decoded::whole(Asked::Noop, Answering::loud(Form::Noop)),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::encode::{Answering, Form};
 use super::words;
-use crate::cacheproxy::operation::{ExpTime, Get, KEY_BYTES_MAX, Key, Operation, What};
+use crate::cacheproxy::operation::{Beside, ExpTime, Get, KEY_BYTES_MAX, Key, Operation, What};
 use crate::cacheproxy::protocol::command::{Asked, checked_key};
 use crate::cacheproxy::protocol::number;
 use crate::cacheproxy::protocol::refusal::Refusal;
@@ -49,7 +49,8 @@ pub(super) fn retrieve_and_touch(rest: &[u8], form: Form) -> Decoded {
     let Some(expires) = number::signed(expires) else {
         return refused(Refusal::BadExpTime);
     };
-    let get = Get { touch: Some(ExpTime(expires)), ..Get::PLAIN };
+    let beside = if form == Form::ValuesWithCas { Beside::Cas } else { Beside::Flags };
+    let get = Get { touch: Some(ExpTime(expires)), beside, ..Get::PLAIN };
     match words::first(keys).0 {
         b"" => retrieve_many(keys, form, get),
         _ => retrieve(keys, form, get),

@@ -4,14 +4,14 @@
 //! is in flight stand in a queue. A connection that breaks fails what is in flight on it and, under
 //! a schedule, what is handed to it later; the other connections go on.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 
 use futures_lite::future::or;
 
+use super::Dialogue;
+use super::due::Due;
 use super::line::{Line, Over};
 use crate::clock::Clock;
 use crate::load::{Ended, PhaseTally, Ticket};
@@ -24,15 +24,15 @@ pub(super) struct Talks {
 }
 
 /// One client's part of a phase.
-pub(super) struct Talk {
-    line: Rc<Line>,
+pub(super) struct Talk<D> {
+    line: Rc<Line<D>>,
     talks: Rc<Talks>,
     in_flight: VecDeque<Ticket>,
     out: Vec<u8>,
 }
 
-impl Talk {
-    pub(super) fn new(line: &Rc<Line>, talks: &Rc<Talks>) -> Self {
+impl<D: Dialogue> Talk<D> {
+    pub(super) fn new(line: &Rc<Line<D>>, talks: &Rc<Talks>) -> Self {
         Self {
             line: Rc::clone(line),
             talks: Rc::clone(talks),
@@ -109,15 +109,11 @@ impl Talk {
         line.send(out).await?;
         let mut n_replies = 0;
         let mut now_ns = None;
-        line.receive(|wrong| {
+        line.receive(|ended| {
             // Once for a chunk: its replies came together.
             let ended_ns = *now_ns.get_or_insert_with(|| talks.clock.now_ns());
             let ticket = in_flight.pop_front().expect("a reply is to a request in flight");
-            talks.tally.borrow_mut().end(
-                ticket,
-                ended_ns,
-                wrong.map_or(Ended::Right, Ended::Wrong),
-            );
+            talks.tally.borrow_mut().end(ticket, ended_ns, ended);
             n_replies += 1;
         })
         .await?;
@@ -134,72 +130,6 @@ impl Talk {
         for ticket in self.in_flight.drain(..) {
             let ended = garbage.take().map_or(Ended::Failed("connection"), Ended::Wrong);
             self.talks.tally.borrow_mut().end(ticket, now_ns, ended);
-        }
-    }
-}
-
-/// Requests that a schedule has handed to a client, by their intended start.
-#[derive(Default)]
-pub(super) struct Due {
-    intended_ns: RefCell<VecDeque<u64>>,
-    over: Cell<bool>,
-    waker: Cell<Option<Waker>>,
-}
-
-impl Due {
-    /// Hands a request over.
-    pub(super) fn put(&self, intended_ns: u64) {
-        self.intended_ns.borrow_mut().push_back(intended_ns);
-        self.ring();
-    }
-
-    /// Says that there will be no more.
-    pub(super) fn end(&self) {
-        self.over.set(true);
-        self.ring();
-    }
-
-    /// Requests that have not been made.
-    pub(super) fn len(&self) -> usize {
-        self.intended_ns.borrow().len()
-    }
-
-    fn ring(&self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    fn take(&self) -> Option<u64> {
-        self.intended_ns.borrow_mut().pop_front()
-    }
-
-    fn is_over(&self) -> bool {
-        self.over.get() && self.intended_ns.borrow().is_empty()
-    }
-
-    /// Waits until there is something to take, or no more will be.
-    async fn rung(&self) {
-        poll_fn(|cx| {
-            if self.over.get() || !self.intended_ns.borrow().is_empty() {
-                return Poll::Ready(());
-            }
-            self.waker.set(Some(cx.waker().clone()));
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// Fails what is handed over to a client that has no connection any more.
-    async fn fail_rest(&self, talks: &Talks) {
-        while !self.is_over() {
-            self.rung().await;
-            while let Some(intended_ns) = self.take() {
-                let now_ns = talks.clock.now_ns();
-                let mut tally = talks.tally.borrow_mut();
-                let ticket = tally.recorder.start(intended_ns, now_ns);
-                tally.end(ticket, now_ns, Ended::Failed("connection"));
-            }
         }
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use forebay::RequestOptions;
 use forebay::net::{Address, ConnectOptions, Connection};
 
+use super::Dialogue;
 use super::line::{Line, Over};
-use super::wire::Wire;
 use crate::client_shard::source;
 use crate::subject::CellError;
 use crate::troubles::Troubles;
@@ -25,23 +25,24 @@ const SETTLE: Duration = Duration::from_millis(20);
 const LOOKS_PER_POLL: usize = 16;
 
 /// All clients, and the book that they share.
-pub(super) struct Fleet {
-    pub(super) lines: Vec<Rc<Line>>,
+pub(crate) struct Fleet<D> {
+    pub(super) lines: Vec<Rc<Line<D>>>,
     troubles: Rc<RefCell<Troubles>>,
 }
 
-/// Opens all connections and has each answer one request, so that none is only half there. One that
-/// breaks at once or answers wrong stands in the book; one that cannot be opened is an error.
-pub(super) async fn connect(
+/// Opens all connections, each with the dialogue that `dialogue` gives for its number, and has each
+/// answer one request, so that none is only half there. One that breaks at once or answers wrong
+/// stands in the book; one that cannot be opened is an error.
+pub(crate) async fn connect<D: Dialogue + 'static>(
     address: SocketAddr,
     n_connections: usize,
-    wire: Wire,
-) -> Result<Fleet, CellError> {
+    dialogue: impl Fn(u64) -> D + Clone + 'static,
+) -> Result<Fleet<D>, CellError> {
     let troubles = Rc::default();
     let connectors: Vec<_> = (0..CONNECTORS.min(n_connections))
         .map(|first| {
             let ids = (first..n_connections).step_by(CONNECTORS);
-            let lines = connect_every(address, ids, wire, Rc::clone(&troubles));
+            let lines = connect_every(address, ids, dialogue.clone(), Rc::clone(&troubles));
             forebay::spawn(RequestOptions::default(), lines)
         })
         .collect();
@@ -55,19 +56,19 @@ pub(super) async fn connect(
     Ok(Fleet { lines, troubles })
 }
 
-async fn connect_every(
+async fn connect_every<D: Dialogue>(
     address: SocketAddr,
     ids: impl Iterator<Item = usize>,
-    wire: Wire,
+    dialogue: impl Fn(u64) -> D,
     troubles: Rc<RefCell<Troubles>>,
-) -> io::Result<Vec<Rc<Line>>> {
+) -> io::Result<Vec<Rc<Line<D>>>> {
     let mut lines = Vec::new();
     for id in ids {
         let from = Some(source(id));
         let options = ConnectOptions { within: CONNECT_MAX, from, ..ConnectOptions::default() };
         let connection = Connection::connect(&Address::Tcp(address), options).await?;
         let number = u64::try_from(id).expect("a number of a connection fits 64 bits");
-        let line = Line::new(connection, wire, number, &troubles);
+        let line = Line::new(connection, number, dialogue(number), &troubles);
         // A line that is over stays in its place, and is over in every phase.
         let _over = greet(&line).await;
         lines.push(Rc::new(line));
@@ -76,7 +77,7 @@ async fn connect_every(
 }
 
 /// Waits for one reply.
-async fn greet(line: &Line) -> Result<(), Over> {
+async fn greet<D: Dialogue>(line: &Line<D>) -> Result<(), Over> {
     let mut out = Vec::new();
     line.put_request(&mut out);
     line.send(&mut out).await?;
@@ -87,10 +88,10 @@ async fn greet(line: &Line) -> Result<(), Over> {
     Ok(())
 }
 
-impl Fleet {
+impl<D: Dialogue> Fleet<D> {
     /// Looks at every connection once more, closes all, and tells what went wrong since they were
     /// opened.
-    pub(super) async fn close(self) -> Troubles {
+    pub(crate) async fn close(self) -> Troubles {
         forebay::sleep(SETTLE).await;
         for lines in self.lines.chunks(LOOKS_PER_POLL) {
             for line in lines {

@@ -1,8 +1,7 @@
-//! One client: its connection, and where in its row of requests and replies it is.
+//! One client's connection, and the bytes on it that are no whole reply yet.
 //!
-//! Replies come in the order of their requests, so a line is two numbers: the next request's and
-//! the next reply's. Both go on from phase to phase. A line that broke, or whose server sent what is
-//! no reply, stays over: whoever uses it again is told so at once.
+//! A line that broke, or whose server sent what is no reply, stays over: whoever uses it again is
+//! told so at once.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -11,16 +10,15 @@ use std::rc::Rc;
 use forebay::net::Connection;
 use futures_lite::future::{or, ready};
 
-use super::wire::{Front, Place, Wire};
+use super::Dialogue;
+use crate::load::Ended;
 use crate::troubles::Troubles;
 
 /// A client's connection.
-pub(super) struct Line {
+pub(super) struct Line<D> {
     connection: Connection,
-    wire: Wire,
     id: u64,
-    next_request: Cell<u64>,
-    next_reply: Cell<u64>,
+    dialogue: RefCell<D>,
     /// The beginning of a reply whose rest has not come.
     rest: RefCell<Vec<u8>>,
     over: Cell<bool>,
@@ -36,19 +34,17 @@ pub(super) enum Over {
     Garbage(String),
 }
 
-impl Line {
+impl<D: Dialogue> Line<D> {
     pub(super) fn new(
         connection: Connection,
-        wire: Wire,
         id: u64,
+        dialogue: D,
         troubles: &Rc<RefCell<Troubles>>,
     ) -> Self {
         Self {
             connection,
-            wire,
             id,
-            next_request: Cell::new(0),
-            next_reply: Cell::new(0),
+            dialogue: RefCell::new(dialogue),
             rest: RefCell::default(),
             over: Cell::new(false),
             troubles: Rc::clone(troubles),
@@ -57,9 +53,7 @@ impl Line {
 
     /// Appends the next request.
     pub(super) fn put_request(&self, out: &mut Vec<u8>) {
-        let number = self.next_request.get();
-        self.next_request.set(number + 1);
-        self.wire.put_request(Place { connection: self.id, number }, out);
+        self.dialogue.borrow_mut().put_request(out);
     }
 
     /// Sends what was put.
@@ -73,9 +67,9 @@ impl Line {
         self.connection.write(std::mem::take(out)).await.map_err(|error| self.lose(&error))
     }
 
-    /// Waits for bytes and gives every whole reply among them to `each`, as what is wrong with it.
+    /// Waits for bytes and gives every whole reply among them to `each`, as the end of its request.
     /// Dropped before it is ready, it has taken nothing.
-    pub(super) async fn receive(&self, each: impl FnMut(Option<String>)) -> Result<(), Over> {
+    pub(super) async fn receive(&self, each: impl FnMut(Ended)) -> Result<(), Over> {
         if self.over.get() {
             return Err(Over::Lost);
         }
@@ -92,7 +86,7 @@ impl Line {
         let _over = or(self.receive(|_| ()), ready(Ok(()))).await;
         let n_left = self.rest.borrow().len();
         if n_left > 0 && !self.over.get() {
-            self.refuse(format!("connection {}: {n_left} bytes that nobody asked for", self.id));
+            self.refuse(format!("{n_left} bytes that nobody asked for"));
         }
     }
 
@@ -107,11 +101,12 @@ impl Line {
     #[cold]
     fn refuse(&self, what: String) -> Over {
         self.over.set(true);
+        let what = format!("connection {}: {what}", self.id);
         self.troubles.borrow_mut().note_wrong(&what);
         Over::Garbage(what)
     }
 
-    fn take_replies(&self, chunk: &[u8], each: impl FnMut(Option<String>)) -> Result<(), String> {
+    fn take_replies(&self, chunk: &[u8], each: impl FnMut(Ended)) -> Result<(), String> {
         let mut rest = self.rest.borrow_mut();
         if rest.is_empty() {
             // As good as always: a chunk is whole replies, and is not copied.
@@ -125,34 +120,19 @@ impl Line {
         Ok(())
     }
 
-    /// Takes whole replies off the front, and tells how many bytes they are, or why what follows
+    /// Takes whole replies off the front, and tells how many bytes were taken, or why what follows
     /// is none.
-    fn take_whole(
-        &self,
-        received: &[u8],
-        mut each: impl FnMut(Option<String>),
-    ) -> Result<usize, String> {
-        let mut taken = 0;
-        while taken < received.len() {
-            let number = self.next_reply.get();
-            let place = Place { connection: self.id, number };
-            match self.wire.front(place, &received[taken..]) {
-                Front::Part => break,
-                Front::Garbage(what) => return Err(format!("connection {}: {what}", self.id)),
-                Front::Reply { .. } if number == self.next_request.get() => {
-                    return Err(format!("connection {}: a reply to no request", self.id));
-                }
-                Front::Reply { bytes, wrong } => {
-                    taken += bytes;
-                    self.next_reply.set(number + 1);
-                    if let Some(what) = &wrong {
-                        self.troubles.borrow_mut().note_wrong(what);
-                    }
-                    each(wrong);
-                }
+    fn take_whole(&self, received: &[u8], mut each: impl FnMut(Ended)) -> Result<usize, String> {
+        let mut left = received;
+        let mut dialogue = self.dialogue.borrow_mut();
+        while !left.is_empty() {
+            let Some(ended) = dialogue.take_reply(&mut left)? else { break };
+            if let Ended::Wrong(what) = &ended {
+                self.troubles.borrow_mut().note_wrong(what);
             }
+            each(ended);
         }
-        Ok(taken)
+        Ok(received.len() - left.len())
     }
 
     /// Closes without waiting for what is under way, by a reset: a connection that ended in order

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most connections that a fault is planted on: two threads stand between the ends of each.
-pub(super) const CARRIED_MAX: u32 = 64;
+pub(crate) const CARRIED_MAX: u32 = 64;
 
 /// What is done to the n-th chunk that a connection carries towards its client, the first being 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -18,16 +18,20 @@ pub enum Planted {
     WithholdChunk(u32),
     /// The connection closes in its place.
     CloseAtChunk(u32),
+    /// It, or the first after it for which this can be done, comes as an earlier chunk was that had
+    /// as many bytes and was another one.
+    OldChunk(u32),
 }
 
 impl Planted {
     /// The word in a file, and the number of the chunk.
-    pub(super) const fn parts(self) -> (&'static str, u32) {
+    pub(crate) const fn parts(self) -> (&'static str, u32) {
         match self {
             Self::SpoilChunk(chunk) => ("spoil_chunk", chunk),
             Self::RepeatChunk(chunk) => ("repeat_chunk", chunk),
             Self::WithholdChunk(chunk) => ("withhold_chunk", chunk),
             Self::CloseAtChunk(chunk) => ("close_at_chunk", chunk),
+            Self::OldChunk(chunk) => ("old_chunk", chunk),
         }
     }
 }
