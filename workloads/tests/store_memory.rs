@@ -28,7 +28,7 @@ fn live_bytes() -> usize {
 }
 
 fn key(number: u32) -> Key {
-    Key::new(Bytes::from(format!("key{number:07}"))).unwrap()
+    Key::new(format!("key{number:07}").as_bytes()).unwrap()
 }
 
 fn set(number: u32, value_bytes: usize, expires: i32) -> Operation {

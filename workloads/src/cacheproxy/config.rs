@@ -177,7 +177,7 @@ impl Service {
             |pointer: &str, what: &str| faults.push((pointer.to_owned(), what.to_owned()));
         match (self.orchestration, &self.l2) {
             (Orchestration::L1Only, Some(_)) => {
-                fault("/l2", "is not asked: `orchestration` is `l1_only`")
+                fault("/l2", "is not asked: `orchestration` is `l1_only`");
             }
             (Orchestration::L1L2 | Orchestration::L1L2Batch, None) => {
                 fault("/orchestration", "needs a lower tier: give `l2`");

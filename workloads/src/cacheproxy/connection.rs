@@ -27,6 +27,8 @@ use super::protocol::{Answering, Asked, Command, Decoder, Refusal};
 use super::run::{KEYS_MAX, Run};
 use super::stats;
 
+/// Room for the answers of a run to begin with: those of a few small values.
+const ANSWERS_BYTES: usize = 512;
 /// Bytes of answers that are written at once; more wait until these have a place among those that
 /// leave.
 const PIECE_BYTES: usize = 64 << 10;
@@ -140,7 +142,7 @@ impl Arrived {
         connection: &Connection,
         site: &Site,
     ) -> io::Result<Next> {
-        let mut out = Answers { connection, bytes: Vec::new() };
+        let mut out = Answers { connection, bytes: Vec::with_capacity(ANSWERS_BYTES) };
         let rest = std::mem::take(&mut self.rest);
         let mut input = &rest[..];
         while !self.run.is_empty() {
@@ -182,12 +184,20 @@ impl Answers<'_> {
 }
 
 impl Site {
-    /// Carries out a run, and puts the answers in the order of the commands.
+    /// Carries out a run, and puts the answers in the order of the commands. What is rare lives on the
+    /// heap, so that the future of what is frequent stays small.
     async fn carry_out(&self, commands: Vec<Command>, out: &mut Answers<'_>) -> io::Result<()> {
         if let [Command { asked: Asked::Many(get, keys), answering }] = &commands[..]
             && keys.len() > KEYS_MAX
         {
-            return self.answer_long_get(*get, keys, answering, out).await;
+            return Box::pin(self.answer_long_get(*get, keys, answering, out)).await;
+        }
+        // Nearly every run, and one that needs nothing to join what comes of it.
+        if commands.len() == 1 {
+            for command in commands {
+                self.answer(command).await.put(&mut out.bytes);
+            }
+            return out.write_piece().await;
         }
         let answered = join_all(commands.into_iter().map(|command| self.answer(command))).await;
         for answer in answered {
@@ -206,14 +216,14 @@ impl Site {
                 Told::One(key, self.cache.apply(operation).await)
             }
             Asked::Many(get, keys) => {
-                let outcomes = self.read(get, &keys).await;
+                let outcomes = Box::pin(self.read(get, &keys)).await;
                 Told::Many(keys, outcomes)
             }
-            Asked::FlushAll(delay) => match self.cache.flush_all(delay).await {
+            Asked::FlushAll(delay) => match Box::pin(self.cache.flush_all(delay)).await {
                 Ok(()) => Told::Done,
                 Err(failure) => Told::Refused(Refusal::Failed(failure)),
             },
-            Asked::Stats(asked) => stats::told(asked, self).await,
+            Asked::Stats(asked) => Box::pin(stats::told(asked, self)).await,
             Asked::Version => Told::Version,
             Asked::Verbosity | Asked::Noop | Asked::Quit => Told::Done,
             Asked::Refused(refusal) => Told::Refused(refusal),

@@ -73,6 +73,10 @@ impl Cacheproxy {
     /// # Errors
     ///
     /// [`SetupError`].
+    ///
+    /// # Panics
+    ///
+    /// If the builder has a stage of these names.
     pub fn declare(
         builder: &mut Builder,
         config: &Config,

@@ -67,14 +67,13 @@ impl Drop for Place<'_> {
 mod tests {
     use std::cell::Cell;
 
-    use bytes::Bytes;
     use futures_lite::future::{block_on, poll_once, yield_now};
     use futures_util::future::join_all;
 
     use super::*;
 
     fn key(name: &'static str) -> Key {
-        Key::new(Bytes::from_static(name.as_bytes())).unwrap()
+        Key::new(name.as_bytes()).unwrap()
     }
 
     #[test]

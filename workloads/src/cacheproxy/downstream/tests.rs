@@ -14,7 +14,7 @@ use super::*;
 use crate::cacheproxy::operation::{ExpTime, Get, Key, Set, SetMode};
 
 fn key(text: &str) -> Key {
-    Key::new(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+    Key::new(text.as_bytes()).unwrap()
 }
 
 fn get(text: &str) -> Operation {

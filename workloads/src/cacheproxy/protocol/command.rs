@@ -4,8 +4,6 @@
 //! how it is answered stays with the connection, which puts them together again when the outcomes are
 //! there. Nothing of the command's bytes is needed any more then, except the keys.
 
-use bytes::Bytes;
-
 use super::refusal::Refusal;
 use super::{binary, meta, text};
 use crate::cacheproxy::operation::{ExpTime, Failure, Get, Key, Operation, Outcome};
@@ -37,7 +35,7 @@ pub enum Asked {
     /// One operation on one key.
     One(Operation),
     /// The same read of several keys, or of none: a text get. Answered in this order, a key that
-    /// stands twice twice. The keys share the bytes of their line: who keeps one copies it.
+    /// stands twice twice.
     Many(Get, Vec<Key>),
     /// Everything there expires: at once, or when this time comes; never is at once, as is negative.
     FlushAll(ExpTime),
@@ -222,5 +220,5 @@ pub(super) enum Quiet {
 
 /// A copy of a key that is known to be of a length that a key may have.
 pub(super) fn checked_key(bytes: &[u8]) -> Key {
-    Key::new(Bytes::copy_from_slice(bytes)).expect("its length was checked")
+    Key::new(bytes).expect("its length was checked")
 }

@@ -18,7 +18,7 @@ use crate::cacheproxy::operation::{
 };
 
 pub(super) fn key(text: &'static [u8]) -> Key {
-    Key::new(Bytes::from_static(text)).unwrap()
+    Key::new(text).unwrap()
 }
 
 pub(super) fn about(text: &'static [u8], what: What) -> Operation {

@@ -1,14 +1,12 @@
 //! The flags of a meta command: what each letter says, whichever command it stands in.
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
-use bytes::Bytes;
-
 use crate::cacheproxy::operation::{Cas, CountsAsUse, ExpTime, Key, Wanted};
 use crate::cacheproxy::protocol::command::{Quiet, checked_key};
 use crate::cacheproxy::protocol::number;
 use crate::cacheproxy::protocol::refusal::Refusal;
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 
 /// Base64 as memcached writes it: the common alphabet, padded. Bits beyond the last byte are not
 /// looked at, as there.
@@ -29,7 +27,7 @@ impl KeyForm {
     pub(super) fn key(self, word: &[u8]) -> Option<Key> {
         match self {
             Self::Plain => Some(checked_key(word)),
-            Self::Base64 => Key::new(Bytes::from(BASE64.decode(word).ok()?)),
+            Self::Base64 => Key::new(&BASE64.decode(word).ok()?),
         }
     }
 }

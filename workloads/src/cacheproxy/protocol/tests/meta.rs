@@ -2,7 +2,8 @@
 
 use super::rig::{Tier, check, empty, entry, full};
 use crate::cacheproxy::operation::{
-    CountsAsUse, Description, Entry, ExpTime, Get, Operation, Outcome, SetMode, Wanted, What, Win,
+    Beside, CountsAsUse, Description, Entry, ExpTime, Get, Operation, Outcome, SetMode, Wanted,
+    What, Win,
 };
 use crate::cacheproxy::protocol::Asked;
 
@@ -175,6 +176,7 @@ fn flags_mean_what_they_say() {
     };
     let get = Get {
         value: Wanted::Yes,
+        beside: Beside::All,
         touch: Some(ExpTime(30)),
         vivify: Some(ExpTime(-1)),
         recache_below_s: Some(5),

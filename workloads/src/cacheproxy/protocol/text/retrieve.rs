@@ -1,9 +1,6 @@
 //! Reads of text: `get`, `gets`, `gat`, `gats`, of one key or of many.
 //!
-//! The most frequent commands by far, so they are read from the line as it is, word by word; a single
-//! key is copied once, and several share one copy of the line.
-
-use bytes::Bytes;
+//! The most frequent commands by far, so they are read from the line as it is, word by word.
 
 use super::encode::{Answering, Form};
 use super::words;
@@ -31,9 +28,7 @@ pub(super) fn retrieve(keys: &[u8], form: Form, get: Get) -> Decoded {
 
 /// Any number of keys, even none.
 fn retrieve_many(keys: &[u8], form: Form, get: Get) -> Decoded {
-    let line = Bytes::copy_from_slice(keys);
-    let keys: Option<Vec<Key>> =
-        words::each(keys).map(|word| Key::new(line.slice(words::place_in(keys, word)))).collect();
+    let keys: Option<Vec<Key>> = words::each(keys).map(Key::new).collect();
     match keys {
         Some(keys) => Decoded::whole(Asked::Many(get, keys), Answering::loud(form)),
         None => refused(Refusal::BadFormat),

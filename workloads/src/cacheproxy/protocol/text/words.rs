@@ -1,7 +1,5 @@
 //! The words of a line: what stands between blanks.
 
-use std::ops::Range;
-
 use memchr::memchr;
 
 /// Most words of a line that is no list of keys, verb not counted. memcached looks at no more; a
@@ -57,10 +55,4 @@ pub(super) fn each(mut line: &[u8]) -> impl Iterator<Item = &[u8]> {
         line = rest;
         (!word.is_empty()).then_some(word)
     })
-}
-
-/// Where in the line this word of it stands.
-pub(super) fn place_in(line: &[u8], word: &[u8]) -> Range<usize> {
-    let start = word.as_ptr().addr() - line.as_ptr().addr();
-    start..start + word.len()
 }

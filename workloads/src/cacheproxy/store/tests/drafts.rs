@@ -4,7 +4,8 @@
 use bytes::Bytes;
 
 use super::super::super::operation::{
-    Count, CountsAsUse, Delete, Direction, ExpTime, Get, Operation, Set, SetMode, Wanted, What,
+    Beside, Count, CountsAsUse, Delete, Direction, ExpTime, Get, Operation, Set, SetMode, Wanted,
+    What,
 };
 use super::key;
 
@@ -123,6 +124,7 @@ fn random_value(rng: &mut fastrand::Rng, words: Words) -> Bytes {
 fn random_get(rng: &mut fastrand::Rng) -> Get {
     Get {
         value: [Wanted::Yes, Wanted::No][rng.usize(..2)],
+        beside: Beside::All,
         touch: sometimes(rng, random_expiry),
         vivify: sometimes(rng, random_expiry),
         recache_below_s: sometimes(rng, |rng| [0, 30, 1_000, -1][rng.usize(..4)]),
@@ -143,6 +145,7 @@ fn random_set(rng: &mut fastrand::Rng, words: Words) -> Set {
         new_cas: sometimes(rng, |rng| rng.u64(2..50)).filter(|_| new_words),
         invalidate: rng.u8(..3) == 0,
         vivify: sometimes(rng, random_expiry).filter(|_| new_words),
+        beside: Beside::Cas,
     }
 }
 
@@ -169,5 +172,6 @@ fn random_count(rng: &mut fastrand::Rng, words: Words) -> Count {
         if_cas: None,
         new_cas: sometimes(rng, |rng| rng.u64(2..50)).filter(|_| words == Words::All),
         touch: sometimes(rng, random_expiry).filter(|_| may_touch),
+        beside: Beside::Ttl,
     }
 }

@@ -29,7 +29,7 @@ fn store_of(bytes_max: usize) -> Store {
 }
 
 fn key(name: &str) -> Key {
-    Key::new(Bytes::copy_from_slice(name.as_bytes())).expect("a key")
+    Key::new(name.as_bytes()).expect("a key")
 }
 
 fn on(name: &str, what: What) -> Operation {

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::super::super::operation::{
-    Count, Counted, Delete, Direction, Entry, ExpTime, Get, Operation, Outcome, Set, SetMode,
-    Wanted, What, Win,
+    Beside, Count, Counted, Delete, Direction, Entry, ExpTime, Get, Operation, Outcome, Set,
+    SetMode, Wanted, What, Win,
 };
 use super::super::{Counts, Now, Store};
 use super::{NOW, get, later, on, set, set_of, set_until, store_of, value_of};
@@ -16,7 +16,13 @@ const COUNT: Count = Count {
     if_cas: None,
     new_cas: None,
     touch: None,
+    beside: Beside::Ttl,
 };
+
+/// A read that is told everything, as `mg` is.
+fn told_all(name: &str) -> Operation {
+    on(name, What::Get(Get { beside: Beside::All, ..Get::PLAIN }))
+}
 
 fn count(name: &str, count: Count) -> Operation {
     on(name, What::Count(count))
@@ -285,7 +291,8 @@ fn a_read_tells_of_uses_before_it() {
 #[test]
 fn one_reader_wins_the_right_to_fill_what_is_missing_stale_or_old() {
     let mut store = store();
-    let vivify = on("k", What::Get(Get { vivify: Some(ExpTime(60)), ..Get::PLAIN }));
+    let vivify =
+        on("k", What::Get(Get { vivify: Some(ExpTime(60)), beside: Beside::All, ..Get::PLAIN }));
     let told = |store: &mut Store, operation: &Operation| {
         let entry = hit(store, NOW, operation);
         (entry.win, entry.stale)
@@ -296,11 +303,16 @@ fn one_reader_wins_the_right_to_fill_what_is_missing_stale_or_old() {
     assert_eq!(told(&mut store, &vivify), (Win::None, false), "filled");
     let invalidate = Delete { invalidate: true, touch: Some(ExpTime(30)), ..Delete::default() };
     assert_eq!(store.apply(NOW, &delete("k", invalidate)), Outcome::Deleted);
-    assert_eq!(told(&mut store, &get("k")), (Win::Won, true), "stale");
-    assert_eq!(told(&mut store, &get("k")), (Win::Sent, true));
+    assert_eq!(told(&mut store, &get("k")), (Win::None, true), "a plain read cannot be told");
+    assert_eq!(told(&mut store, &told_all("k")), (Win::Won, true), "stale");
+    assert_eq!(told(&mut store, &told_all("k")), (Win::Sent, true));
     store.apply(NOW, &set_until("k", "v", 20));
-    let recache =
-        |below_s| on("k", What::Get(Get { recache_below_s: Some(below_s), ..Get::PLAIN }));
+    let recache = |below_s| {
+        on(
+            "k",
+            What::Get(Get { recache_below_s: Some(below_s), beside: Beside::All, ..Get::PLAIN }),
+        )
+    };
     assert_eq!(told(&mut store, &recache(20)), (Win::None, false), "old enough for nobody");
     assert_eq!(told(&mut store, &recache(21)), (Win::Won, false), "old");
     assert_eq!(told(&mut store, &recache(21)), (Win::Sent, false));
@@ -313,7 +325,7 @@ fn an_older_value_may_stand_as_stale_with_the_expiry_of_the_newer() {
     store.apply(NOW, &set_until("k", "newer", 50));
     let late = Set { if_cas: Some(cas), invalidate: true, ..set_of(SetMode::Set, "late") };
     stored(&store.apply(NOW, &on("k", What::Set(late))));
-    let entry = hit(&mut store, NOW, &get("k"));
+    let entry = hit(&mut store, NOW, &told_all("k"));
     assert_eq!((&entry.value[..], entry.stale, entry.ttl_s), (&b"late"[..], true, Some(50)));
     assert_eq!(entry.win, Win::Won);
 }
