@@ -38,7 +38,7 @@ impl Contents {
         let key = |idx: u32| {
             let n_bytes = load.key_bytes.at(mixed(seed ^ u64::from(idx))) as usize;
             let name = format!("{idx:0>n_bytes$}");
-            Key::new(&name).expect("the file's check bounds the length of keys")
+            Key::new(name.as_bytes()).expect("the file's check bounds the length of keys")
         };
         Self {
             keys: (0..load.keys).map(key).collect(),
