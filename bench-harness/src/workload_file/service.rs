@@ -58,7 +58,8 @@ impl Workload {
     pub fn stages(&self) -> Vec<&'static str> {
         match self {
             Self::Units(config) => config.stages(),
-            Self::Echo(_) | Self::Cacheproxy(_) => Vec::new(),
+            Self::Echo(_) => Vec::new(),
+            Self::Cacheproxy(_) => cacheproxy::Config::stages(),
             Self::Staged(_) => staged::Config::stages(),
         }
     }

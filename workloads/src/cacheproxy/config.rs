@@ -9,6 +9,7 @@ use forebay::net::Address;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::deploy::STAGE;
 use super::downstream;
 use super::load::Load;
 use super::protocol;
@@ -244,6 +245,13 @@ impl Embedded {
 }
 
 impl Config {
+    /// Names of the stages whose settings a file may change. Those of servers downstream are set by
+    /// the limits of their tier, for all servers alike.
+    #[must_use]
+    pub fn stages() -> Vec<&'static str> {
+        vec![STAGE]
+    }
+
     /// Finds everything that has the right shape and cannot be run, as pairs of a JSON pointer
     /// (relative to this value) and what is wrong there.
     #[must_use]
