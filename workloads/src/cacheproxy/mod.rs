@@ -4,5 +4,6 @@ pub mod operation;
 pub mod wire;
 pub mod route;
 pub mod downstream;
+pub mod chunks;
 #[cfg(test)]
 mod memcached;
