@@ -68,12 +68,7 @@ impl Process {
     }
 
     fn start_beside(addresses: &[SocketAddr], beside: SocketAddr) -> Self {
-        let limits = ServerLimits {
-            answer_ms: 300,
-            open_ms: 50,
-            pause_max_ms: 100,
-            ..ServerLimits::default()
-        };
+        let limits = ServerLimits { open_ms: 50, pause_max_ms: 100, ..ServerLimits::default() };
         let mut builder = Builder::new();
         builder.quiet().shards(1);
         let mut declare = |tier, addresses: &[SocketAddr]| {

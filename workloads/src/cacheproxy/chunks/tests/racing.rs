@@ -53,6 +53,7 @@ async fn read(tier: &Chunked) -> Seen {
 /// Lets two processes write and read at once; gives what they read.
 fn race(server: &Memcached, tokens: Tokens) -> Seen {
     let processes = [(); 2].map(|()| Process::start(&[server.address()]));
+    processes[0].apply(set("hot", vec![0; 4 * NUMBERS]));
     let replies: Vec<_> = (0..)
         .zip(&processes)
         .map(|(number, process)| {
@@ -164,11 +165,12 @@ fn an_append_never_lands_behind_metadata() {
 }
 
 #[test]
-fn nobody_reads_a_torn_value_while_two_processes_write_it() {
+fn a_value_that_two_processes_write_is_read_whole_and_hardly_ever_missed() {
     let Some(server) = Memcached::start() else { return };
     let seen = race(&server, Tokens::Drawn);
     assert_eq!(seen.n_torn, 0, "{seen:?}");
-    assert!(seen.n_hits > seen.n_misses, "{seen:?}");
+    // There is a value at every moment; who looks again finds it, but for who is overtaken each time.
+    assert!(seen.n_misses * 10 <= seen.n_hits, "{seen:?}");
 }
 
 #[test]
