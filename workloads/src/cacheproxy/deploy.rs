@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use forebay::net::Address;
-use forebay::{Builder, Engine, StageRef, n_shards, spawn_background};
+use forebay::{Builder, Engine, ShardId, StageRef, n_shards, spawn_background};
 
 use super::cache::{Cache, Held, Owned, owned_options};
+use super::chunks::{Chunked, ChunksConfig};
 use super::clock::Clock;
-use super::config::{Config, Embedded, Limits, Orchestration, TierConfig};
+use super::config::{ChunkedTier, Config, Embedded, Limits, Orchestration, TierConfig};
 use super::connection::{self, Site};
 use super::downstream::{self, Downstream};
 use super::store::{BYTES_MIN, Options, Store};
@@ -64,6 +65,7 @@ struct Plan {
 enum TierPlan {
     Embedded(Embedded),
     Memcached(Downstream),
+    Chunked(Downstream, ChunksConfig, u64),
 }
 
 impl Cacheproxy {
@@ -87,13 +89,17 @@ impl Cacheproxy {
         // A stage calls only those that are declared after it, so its plan is known after its name.
         let plan = Arc::new(OnceLock::new());
         let owned = declare_owned(builder, Arc::clone(&plan));
+        let mut servers = |name, config: &downstream::Config| {
+            let declared = Downstream::declare(builder, name, config, seed);
+            declared.map_err(|error| SetupError::Downstream(name, error))
+        };
         let mut tier = |name, config: &TierConfig| {
             Ok(match config {
                 TierConfig::Embedded(embedded) => TierPlan::Embedded(*embedded),
-                TierConfig::Memcached(config) => TierPlan::Memcached(
-                    Downstream::declare(builder, name, config, seed)
-                        .map_err(|error| SetupError::Downstream(name, error))?,
-                ),
+                TierConfig::Memcached(config) => TierPlan::Memcached(servers(name, config)?),
+                TierConfig::Chunked(ChunkedTier { memcached, chunks }) => {
+                    TierPlan::Chunked(servers(name, memcached)?, *chunks, seed)
+                }
             })
         };
         let upper = tier("l1", &service.l1)?;
@@ -133,16 +139,16 @@ impl Cacheproxy {
 fn declare_owned(builder: &mut Builder, plan: Arc<OnceLock<Plan>>) -> StageRef<Owned> {
     // Neither a file's seed nor a shard's number: whoever knows it can choose keys that collide.
     let hash_seed = RandomState::new().hash_one(STAGE);
-    builder.shared_stage(STAGE, owned_options(), move |_| {
+    builder.shared_stage(STAGE, owned_options(), move |shard| {
         let plan = Arc::clone(&plan);
         async move {
             let clock = Clock::set();
             let Plan { upper, lower } = plan.get().expect("declared before any shard starts");
-            let upper = upper.tier(clock, hash_seed)?;
+            let upper = upper.tier(shard, clock, hash_seed)?;
             Ok(Owned::new(match lower {
                 None => Held::One(upper),
                 Some((lower, policy)) => {
-                    let lower = lower.tier(clock, hash_seed)?;
+                    let lower = lower.tier(shard, clock, hash_seed)?;
                     Held::Two(Box::new(Tiers::new(upper, lower, *policy, clock)))
                 }
             }))
@@ -152,9 +158,18 @@ fn declare_owned(builder: &mut Builder, plan: Arc<OnceLock<Plan>>) -> StageRef<O
 
 impl TierPlan {
     /// The tier of one shard, which gets its part of the memory.
-    fn tier(&self, clock: Clock, hash_seed: u64) -> Result<Tier, Box<dyn Error + Send + Sync>> {
+    fn tier(
+        &self,
+        shard: ShardId,
+        clock: Clock,
+        hash_seed: u64,
+    ) -> Result<Tier, Box<dyn Error + Send + Sync>> {
         let embedded = match self {
             Self::Memcached(downstream) => return Ok(Tier::Memcached(downstream.clone())),
+            Self::Chunked(downstream, chunks, seed) => {
+                let chunked = Chunked::new(downstream.clone(), *chunks, *seed, shard);
+                return Ok(Tier::Chunked(Box::new(chunked)));
+            }
             Self::Embedded(embedded) => embedded,
         };
         let bytes_max = usize::try_from(embedded.bytes_max)? / n_shards();

@@ -16,6 +16,7 @@ pub mod protocol;
 pub mod wire;
 pub mod route;
 pub mod downstream;
+pub mod chunks;
 pub mod store;
 mod clock;
 mod locks;
@@ -31,5 +32,7 @@ pub mod load;
 #[cfg(test)]
 mod memcached;
 
-pub use config::{BACKENDS_MAX, Config, Embedded, Limits, Orchestration, Service, TierConfig};
+pub use config::{
+    BACKENDS_MAX, ChunkedTier, Config, Embedded, Limits, Orchestration, Service, TierConfig,
+};
 pub use deploy::{Cacheproxy, SetupError};

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::chunks::Chunked;
 use super::clock::Clock;
 use super::downstream::Downstream;
 use super::operation::{Operation, Outcome};
@@ -14,6 +15,8 @@ pub(super) enum Tier {
     Embedded { store: Box<RefCell<Store>>, clock: Clock },
     /// With memcached.
     Memcached(Downstream),
+    /// With memcached, large values in pieces.
+    Chunked(Box<Chunked>),
 }
 
 impl Tier {
@@ -27,7 +30,7 @@ impl Tier {
             Self::Embedded { store, clock } => {
                 Some(store.borrow_mut().apply(clock.now(), operation))
             }
-            Self::Memcached(_) => None,
+            Self::Memcached(_) | Self::Chunked(_) => None,
         }
     }
 
@@ -36,6 +39,7 @@ impl Tier {
         match self {
             Self::Embedded { store, clock } => store.borrow_mut().apply(clock.now(), operation),
             Self::Memcached(downstream) => downstream.apply(operation.clone()).await,
+            Self::Chunked(chunked) => Box::pin(chunked.apply(operation.clone())).await,
         }
     }
 
@@ -43,7 +47,7 @@ impl Tier {
     pub(super) fn store(&self) -> Option<(&RefCell<Store>, Clock)> {
         match self {
             Self::Embedded { store, clock } => Some((store, *clock)),
-            Self::Memcached(_) => None,
+            Self::Memcached(_) | Self::Chunked(_) => None,
         }
     }
 }

@@ -1,7 +1,4 @@
-//! What a workload file says about the cache.
-//!
-//! This is the value of `{"workload": {"cacheproxy": …}}`: the service, and what is asked of it.
-//! Serde checks shapes; [`Config::check`] finds what has the right shape and still cannot be run.
+//! The service itself in a workload file: its tiers, and what its clients may do.
 
 use std::time::Duration;
 
@@ -9,34 +6,10 @@ use forebay::net::Address;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::deploy::STAGE;
-use super::downstream;
-use super::load::Load;
-use super::protocol;
-use super::store::BYTES_MIN;
-use crate::planted::{CARRIED_MAX, Planted};
-
-/// Most servers behind the service that a run may start.
-pub const BACKENDS_MAX: u32 = 16;
-
-/// The cache: the service, what stands behind it, and what is asked of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// The service itself.
-    #[serde(default)]
-    pub service: Service,
-    /// Servers behind the service: whoever runs this file starts as many `memcached`, on the CPUs of
-    /// the service, and stops them afterwards.
-    #[serde(default)]
-    pub backends: u32,
-    /// What clients ask.
-    pub load: Load,
-    /// Planted fault: what stands between the service and its clients does once, and wrong, to each
-    /// connection. Shows that the check of replies can fail.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub planted: Option<Planted>,
-}
+use crate::cacheproxy::chunks::ChunksConfig;
+use crate::cacheproxy::downstream;
+use crate::cacheproxy::protocol;
+use crate::cacheproxy::store::BYTES_MIN;
 
 /// The service itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -75,6 +48,19 @@ pub enum TierConfig {
     Embedded(Embedded),
     /// With memcached. Without servers, those that whoever runs this file starts (`backends`).
     Memcached(downstream::Config),
+    /// With memcached, large values in pieces.
+    Chunked(ChunkedTier),
+}
+
+/// A tier with memcached that keeps large values in pieces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChunkedTier {
+    /// The servers, as of a tier without pieces.
+    pub memcached: downstream::Config,
+    /// The pieces. What clients may send at most is bounded by `limits.value_bytes_max` before.
+    #[serde(default)]
+    pub chunks: ChunksConfig,
 }
 
 impl Default for TierConfig {
@@ -138,11 +124,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(super) fn last_word(&self) -> Duration {
+    pub(in crate::cacheproxy) fn last_word(&self) -> Duration {
         Duration::from_millis(self.last_word_ms.into())
     }
 
-    pub(super) fn protocol(&self) -> protocol::Limits {
+    pub(in crate::cacheproxy) fn protocol(&self) -> protocol::Limits {
         let (value_bytes_max, line_bytes_max) = (self.value_bytes_max, self.line_bytes_max);
         protocol::Limits { value_bytes_max, line_bytes_max }
     }
@@ -161,9 +147,10 @@ impl Service {
     }
 
     /// Gives the servers that were started to the tier that names none.
-    pub(super) fn with_backends(mut self, backends: &[Address]) -> Self {
+    pub(in crate::cacheproxy) fn with_backends(mut self, backends: &[Address]) -> Self {
         for tier in std::iter::once(&mut self.l1).chain(self.l2.as_mut()) {
-            if let TierConfig::Memcached(config) = tier
+            if let TierConfig::Memcached(config)
+            | TierConfig::Chunked(ChunkedTier { memcached: config, .. }) = tier
                 && config.servers.is_empty()
             {
                 config.servers = downstream::Config::of(backends).servers;
@@ -172,7 +159,7 @@ impl Service {
         self
     }
 
-    fn check(&self, backends: u32) -> Vec<(String, String)> {
+    pub(super) fn check(&self, backends: u32) -> Vec<(String, String)> {
         let mut faults = Vec::new();
         let mut fault =
             |pointer: &str, what: &str| faults.push((pointer.to_owned(), what.to_owned()));
@@ -185,7 +172,8 @@ impl Service {
             }
             _ => {}
         }
-        let nameless = |tier: &TierConfig| matches!(tier, TierConfig::Memcached(config) if config.servers.is_empty());
+        let nameless =
+            |tier: &TierConfig| tier.memcached().is_some_and(|config| config.servers.is_empty());
         if self.tiers().filter(|(_, tier)| nameless(tier)).count() > 1 {
             fault(
                 "/l2/memcached/servers",
@@ -205,26 +193,47 @@ impl Service {
             }
         }
         for (name, tier) in self.tiers() {
-            let of_tier = match tier {
-                TierConfig::Embedded(embedded) => embedded.check(),
-                // They are known when they have been started.
-                TierConfig::Memcached(config) if config.servers.is_empty() && backends > 0 => {
-                    let any = Address::Unix("any".into());
-                    let servers = downstream::Config::of(&[any]).servers;
-                    downstream::Config { servers, ..config.clone() }.check()
-                }
-                TierConfig::Memcached(config) => config.check(),
-            };
-            let word = match tier {
-                TierConfig::Embedded(_) => "embedded",
-                TierConfig::Memcached(_) => "memcached",
-            };
-            faults.extend(
-                of_tier.into_iter().map(|(at, what)| (format!("/{name}/{word}{at}"), what)),
-            );
+            let of_tier = tier.check(backends).into_iter();
+            faults.extend(of_tier.map(|(at, what)| (format!("/{name}{at}"), what)));
         }
         faults
     }
+}
+
+impl TierConfig {
+    /// Its servers, if it has some.
+    fn memcached(&self) -> Option<&downstream::Config> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Memcached(config) | Self::Chunked(ChunkedTier { memcached: config, .. }) => {
+                Some(config)
+            }
+        }
+    }
+
+    fn check(&self, backends: u32) -> Vec<(String, String)> {
+        let at = |place: &str, faults: Vec<(String, String)>| {
+            let place = place.to_owned();
+            faults.into_iter().map(move |(pointer, what)| (format!("{place}{pointer}"), what))
+        };
+        match self {
+            Self::Embedded(embedded) => at("/embedded", embedded.check()).collect(),
+            Self::Memcached(config) => at("/memcached", check_servers(config, backends)).collect(),
+            Self::Chunked(ChunkedTier { memcached, chunks }) => {
+                let of_servers = at("/chunked/memcached", check_servers(memcached, backends));
+                of_servers.chain(at("/chunked/chunks", chunks.check(&memcached.limits))).collect()
+            }
+        }
+    }
+}
+
+/// What is wrong with servers; those that a run starts are known when they have been started.
+fn check_servers(config: &downstream::Config, backends: u32) -> Vec<(String, String)> {
+    if !config.servers.is_empty() || backends == 0 {
+        return config.check();
+    }
+    let servers = downstream::Config::of(&[Address::Unix("started".into())]).servers;
+    downstream::Config { servers, ..config.clone() }.check()
 }
 
 impl Embedded {
@@ -241,67 +250,5 @@ impl Embedded {
             faults.push(("/item_bytes_max".to_owned(), what));
         }
         faults
-    }
-}
-
-impl Config {
-    /// Names of the stages whose settings a file may change. Those of servers downstream are set by
-    /// the limits of their tier, for all servers alike.
-    #[must_use]
-    pub fn stages() -> Vec<&'static str> {
-        vec![STAGE]
-    }
-
-    /// Finds everything that has the right shape and cannot be run, as pairs of a JSON pointer
-    /// (relative to this value) and what is wrong there.
-    #[must_use]
-    pub fn check(&self) -> Vec<(String, String)> {
-        let of_load = self.load.check().into_iter();
-        let mut faults: Vec<_> =
-            of_load.map(|(pointer, what)| (format!("/load{pointer}"), what)).collect();
-        let mut in_range = |pointer: &str, value: u32, least: u32, most: u32| {
-            if value < least || value > most {
-                let message = format!("must be between {least} and {most}, is {value}");
-                faults.push((pointer.to_owned(), message));
-            }
-        };
-        in_range("/backends", self.backends, 0, BACKENDS_MAX);
-        let of_service = self.service.check(self.backends).into_iter();
-        if let Some(planted) = self.planted {
-            let (word, chunk) = planted.parts();
-            in_range(&format!("/planted/{word}"), chunk, 1, u32::MAX);
-            in_range("/load/connections", self.load.connections, 1, CARRIED_MAX);
-        }
-        faults.extend(of_service.map(|(pointer, what)| (format!("/service{pointer}"), what)));
-        faults
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_impossible_value_is_pointed_at() {
-        let text = r#"{"backends": 17, "planted": {"old_chunk": 0},
-            "load": {"connections": 65, "keys": 0}}"#;
-        let config: Config = serde_json::from_str(text).unwrap();
-        let pointers: Vec<String> =
-            config.check().into_iter().map(|(pointer, _)| pointer).collect();
-        let expected = ["/load/keys", "/backends", "/planted/old_chunk", "/load/connections"];
-        assert_eq!(pointers, expected);
-    }
-
-    #[test]
-    fn unknown_fields_are_refused_at_every_level() {
-        for text in [
-            r#"{"load": {"connections": 1, "keys": 1}, "backend": 1}"#,
-            r#"{"load": {"connections": 1, "keys": 1, "size": 1}}"#,
-            r#"{"load": {"connections": 1, "keys": 1, "mix": {"get_percent": 100, "put": 0}}}"#,
-            r#"{"load": {"connections": 1, "keys": 1}, "service": {"l3": 1}}"#,
-        ] {
-            let error = serde_json::from_str::<Config>(text).unwrap_err().to_string();
-            assert!(error.contains("unknown field"), "{text}: {error}");
-        }
     }
 }
