@@ -29,12 +29,19 @@ pub(super) const STAGE: &str = "cache";
 pub enum SetupError {
     /// The servers of this tier cannot be reached as they are described.
     Downstream(&'static str, downstream::ConfigError),
+    /// This tier names no servers, and none were started for it.
+    NoServers(&'static str),
 }
 
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Downstream(tier, error) => write!(f, "service.{tier}.memcached: {error}"),
+            Self::NoServers(tier) => write!(
+                f,
+                "service.{tier} names no servers: `run` starts the `backends` of a file itself; \
+                 otherwise give the tier's `servers`"
+            ),
         }
     }
 }
@@ -43,6 +50,7 @@ impl Error for SetupError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Downstream(_, error) => Some(error),
+            Self::NoServers(_) => None,
         }
     }
 }
@@ -90,6 +98,9 @@ impl Cacheproxy {
         let plan = Arc::new(OnceLock::new());
         let owned = declare_owned(builder, Arc::clone(&plan));
         let mut servers = |name, config: &downstream::Config| {
+            if config.servers.is_empty() {
+                return Err(SetupError::NoServers(name));
+            }
             let declared = Downstream::declare(builder, name, config, seed);
             declared.map_err(|error| SetupError::Downstream(name, error))
         };
