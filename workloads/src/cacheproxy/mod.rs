@@ -30,6 +30,8 @@ mod deploy;
 pub mod load;
 #[cfg(test)]
 mod memcached;
+#[cfg(test)]
+mod scripted;
 
 pub use config::{BACKENDS_MAX, Config, Embedded, Limits, Orchestration, Service, TierConfig};
 pub use deploy::{Cacheproxy, SetupError};

@@ -1,10 +1,14 @@
 //! One tier of a cache on one shard: memory of its own, or servers downstream.
 
 use std::cell::RefCell;
+#[cfg(test)]
+use std::rc::Rc;
 
 use super::clock::Clock;
 use super::downstream::Downstream;
 use super::operation::{Operation, Outcome};
+#[cfg(test)]
+use super::scripted::Scripted;
 use super::store::Store;
 
 /// Where items are kept.
@@ -14,6 +18,9 @@ pub(super) enum Tier {
     Embedded { store: Box<RefCell<Store>>, clock: Clock },
     /// With memcached.
     Memcached(Downstream),
+    /// What a test makes of it.
+    #[cfg(test)]
+    Scripted(Rc<Scripted>),
 }
 
 impl Tier {
@@ -28,6 +35,8 @@ impl Tier {
                 Some(store.borrow_mut().apply(clock.now(), operation))
             }
             Self::Memcached(_) => None,
+            #[cfg(test)]
+            Self::Scripted(_) => None,
         }
     }
 
@@ -36,6 +45,8 @@ impl Tier {
         match self {
             Self::Embedded { store, clock } => store.borrow_mut().apply(clock.now(), operation),
             Self::Memcached(downstream) => downstream.apply(operation.clone()).await,
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.apply(operation).await,
         }
     }
 
@@ -44,6 +55,8 @@ impl Tier {
         match self {
             Self::Embedded { store, clock } => Some((store, *clock)),
             Self::Memcached(_) => None,
+            #[cfg(test)]
+            Self::Scripted(_) => None,
         }
     }
 }
