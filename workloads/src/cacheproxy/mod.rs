@@ -31,6 +31,8 @@ mod deploy;
 pub mod load;
 #[cfg(test)]
 mod memcached;
+#[cfg(test)]
+mod scripted;
 
 pub use config::{
     BACKENDS_MAX, ChunkedTier, Config, Embedded, Limits, Orchestration, Service, TierConfig,

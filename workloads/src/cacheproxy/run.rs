@@ -6,6 +6,9 @@
 //! changes, or changes one which an earlier one touches, or which concerns everything there is. A run
 //! is carried out at once, and its answers are put in order.
 
+#[cfg(test)]
+mod tests;
+
 use std::slice;
 
 use super::operation::{Key, What};
@@ -30,7 +33,7 @@ pub(super) struct Run {
 enum Effect {
     /// Reads them, if it has any.
     Reads,
-    /// Changes one.
+    /// Changes one, or minds whether it is read before or after.
     Changes,
     /// Concerns all, or too many, or is the last of its connection.
     Everything,
@@ -83,7 +86,8 @@ fn effect(command: &Command) -> Effect {
     match &command.asked {
         Asked::One(operation) => match &operation.what {
             What::Get(get) if get.may_be_shared() => Effect::Reads,
-            What::Describe => Effect::Reads,
+            // What is told of an item's last use is changed by reads.
+            What::Describe => Effect::Changes,
             What::Get(_) | What::Set(_) | What::Delete(_) | What::Count(_) => Effect::Changes,
         },
         Asked::Many(_, keys) if keys.len() > KEYS_MAX => Effect::Everything,

@@ -1,11 +1,15 @@
 //! One tier of a cache on one shard: memory of its own, or servers downstream.
 
 use std::cell::RefCell;
+#[cfg(test)]
+use std::rc::Rc;
 
 use super::chunks::Chunked;
 use super::clock::Clock;
 use super::downstream::Downstream;
 use super::operation::{Operation, Outcome};
+#[cfg(test)]
+use super::scripted::Scripted;
 use super::store::Store;
 
 /// Where items are kept.
@@ -17,6 +21,9 @@ pub(super) enum Tier {
     Memcached(Downstream),
     /// With memcached, large values in pieces.
     Chunked(Box<Chunked>),
+    /// What a test makes of it.
+    #[cfg(test)]
+    Scripted(Rc<Scripted>),
 }
 
 impl Tier {
@@ -31,6 +38,8 @@ impl Tier {
                 Some(store.borrow_mut().apply(clock.now(), operation))
             }
             Self::Memcached(_) | Self::Chunked(_) => None,
+            #[cfg(test)]
+            Self::Scripted(_) => None,
         }
     }
 
@@ -40,6 +49,8 @@ impl Tier {
             Self::Embedded { store, clock } => store.borrow_mut().apply(clock.now(), operation),
             Self::Memcached(downstream) => downstream.apply(operation.clone()).await,
             Self::Chunked(chunked) => Box::pin(chunked.apply(operation.clone())).await,
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.apply(operation).await,
         }
     }
 
@@ -48,6 +59,8 @@ impl Tier {
         match self {
             Self::Embedded { store, clock } => Some((store, *clock)),
             Self::Memcached(_) | Self::Chunked(_) => None,
+            #[cfg(test)]
+            Self::Scripted(_) => None,
         }
     }
 }

@@ -21,24 +21,23 @@
 //! dropped. Where neither can be had (the upper tier is downstream too, and does not answer; the
 //! caller was dropped half-way), the doubt stays.
 
+mod copied;
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 
 use hashbrown::HashSet;
 
 use super::clock::Clock;
 use super::locks::{KeyLocks, Waited};
-use super::operation::{
-    Beside, Delete, Entry, ExpTime, Failure, Get, Key, Operation, Outcome, Set, SetMode, Wanted,
-    What, Win,
-};
+use super::operation::{Beside, Delete, Failure, Get, Key, Operation, Outcome, Wanted, What};
 use super::tier::Tier;
+use copied::{Copied, is_not_sent, replaces};
 
 /// Keys of one shard that are doubted at once; what would doubt more is refused before it is sent.
 /// Each takes a key and a place in a table, so this is some tens of megabytes at worst.
 const DOUBTS_MAX: usize = 65_536;
-/// Up to here an expiry is relative to now, as clients send it.
-const RELATIVE_S_MAX: u32 = 30 * 24 * 60 * 60;
-
 /// What the upper of two tiers keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Policy {
@@ -60,15 +59,14 @@ pub(super) struct Tiers {
     doubts: RefCell<HashSet<Key>>,
 }
 
-/// What a change below means for the copy above.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Copied {
-    /// Nothing has changed.
-    Same,
-    /// This makes it right, or finds none.
-    By(What),
-    /// It has to go.
-    Gone,
+/// What is known of a copy that should have been made right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Above {
+    /// It is, or there is none.
+    Right,
+    /// It is what it was: nothing has been sent.
+    Untouched,
+    Unknown,
 }
 
 /// There are as many doubts as there may be.
@@ -147,16 +145,19 @@ impl Tiers {
         let outcome = self.lower.apply(&asked).await;
         let copied = match (&outcome, self.policy) {
             (Outcome::Failed(_), _) => return outcome,
-            (Outcome::Hit(entry), Policy::Fill) => self.copy_of(entry),
+            (Outcome::Hit(entry), Policy::Fill) => Copied::after_read(self.clock.now(), entry),
             _ if self.is_doubted(key) => Copied::Gone,
             _ => Copied::Same,
         };
         // Without room for a doubt there is no copy, and what is doubted stays so.
-        if copied != Copied::Same
-            && self.doubt(key).is_ok()
-            && self.make_right(key, copied).await.is_ok()
-        {
-            self.doubts.borrow_mut().remove(key);
+        if copied == Copied::Same {
+            return outcome;
+        }
+        let Ok(before) = self.doubt(key) else { return outcome };
+        match (self.make_right(key, copied).await, before) {
+            // Nothing has changed below: a copy that was right still is.
+            (Above::Right, _) | (Above::Untouched, Before::Trusted) => self.trust(key),
+            (Above::Untouched, Before::Doubted) | (Above::Unknown, _) => {}
         }
         outcome
     }
@@ -166,11 +167,14 @@ impl Tiers {
         let key = &operation.key;
         let Ok(before) = self.doubt(key) else { return Outcome::Failed(Failure::Overloaded) };
         let outcome = self.lower.apply(operation).await;
-        let copied = self.copied(&operation.what, &outcome);
-        let is_as_before = copied == Copied::Same && before == Before::Trusted;
-        let is_right = copied != Copied::Same && self.make_right(key, copied).await.is_ok();
-        if is_as_before || is_right {
-            self.doubts.borrow_mut().remove(key);
+        let copied = Copied::after_write(self.policy, &operation.what, &outcome);
+        let copied = if before == Before::Doubted { copied.of_doubted() } else { copied };
+        let is_right = match copied {
+            Copied::Same => before == Before::Trusted,
+            Copied::By(_) | Copied::Gone => self.make_right(key, copied).await == Above::Right,
+        };
+        if is_right {
+            self.trust(key);
         }
         outcome
     }
@@ -191,74 +195,29 @@ impl Tiers {
         Ok(Before::Trusted)
     }
 
-    /// What an operation that came to `outcome` below means for the copy above.
-    fn copied(&self, what: &What, outcome: &Outcome) -> Copied {
-        match (what, outcome) {
-            (_, Outcome::Exists | Outcome::NotANumber | Outcome::Described(_)) => Copied::Same,
-            (_, Outcome::Failed(Failure::Unavailable | Failure::Overloaded | Failure::Closing)) => {
-                Copied::Same
-            }
-            // There is one below.
-            (What::Set(Set { mode: SetMode::Add, .. }), Outcome::NotStored) => Copied::Same,
-            (What::Set(set), Outcome::Stored(_)) if is_whole_change(set) => {
-                Copied::By(What::Set(self.set_above(set)))
-            }
-            (What::Get(Get { touch: touch @ Some(_), vivify: None, .. }), Outcome::Hit(_)) => {
-                Copied::By(What::Get(Get { value: Wanted::No, touch: *touch, ..Get::PLAIN }))
-            }
-            // It has changed in a way that is not known here, or is not there, or nobody knows.
-            _ => Copied::Gone,
-        }
-    }
-
-    /// The store above that follows one below.
-    fn set_above(&self, set: &Set) -> Set {
-        let mode = match (set.mode, self.policy) {
-            // What is not there below may still have a copy.
-            (SetMode::Add | SetMode::Set, Policy::Fill) => SetMode::Set,
-            (SetMode::Add | SetMode::Set | SetMode::Replace, _) => SetMode::Replace,
-            (SetMode::Append | SetMode::Prepend, _) => set.mode,
-        };
-        Set::new(mode, set.flags, set.expires, set.value.clone())
-    }
-
-    /// The copy of an item that a read has found below.
-    fn copy_of(&self, entry: &Entry) -> Copied {
-        let is_as_usual = !entry.stale && entry.win == Win::None;
-        let Some(expires) = self.expires_after(entry.ttl_s).filter(|_| is_as_usual) else {
-            return Copied::Gone;
-        };
-        let value = entry.value.clone();
-        Copied::By(What::Set(Set::new(SetMode::Set, entry.flags, expires, value)))
-    }
-
-    /// How a client would say the time that is left; `None` if there is none.
-    fn expires_after(&self, ttl_s: Option<u32>) -> Option<ExpTime> {
-        let said_s = match ttl_s {
-            None => 0,
-            Some(0) => return None,
-            Some(left_s) if left_s > RELATIVE_S_MAX => self.clock.now().0.saturating_add(left_s),
-            Some(left_s) => left_s,
-        };
-        Some(ExpTime(i32::try_from(said_s).unwrap_or(i32::MAX)))
+    fn trust(&self, key: &Key) {
+        self.doubts.borrow_mut().remove(key);
     }
 
     /// Makes the copy of a doubted key what its item is, or drops it.
-    async fn make_right(&self, key: &Key, copied: Copied) -> Result<(), Failure> {
+    async fn make_right(&self, key: &Key, copied: Copied) -> Above {
+        let mut dropped = Above::Untouched;
         if let Copied::By(what) = copied {
-            let renewed = self.upper.apply(&Operation { key: key.clone(), what }).await;
-            match renewed {
-                Outcome::Stored(_) | Outcome::NotStored | Outcome::Hit(_) | Outcome::Miss => {
-                    return Ok(());
-                }
-                // Too large for there, say: what is there still has to go.
-                _ => {}
+            let is_whole = replaces(&what);
+            match self.upper.apply(&Operation { key: key.clone(), what }).await {
+                Outcome::Stored(_) | Outcome::Hit(_) | Outcome::Miss => return Above::Right,
+                Outcome::NotStored if is_whole => return Above::Right,
+                Outcome::Failed(failure) if is_not_sent(failure) => {}
+                // Too large for there, say, as a joined value that is not stored may be: what is
+                // there still has to go.
+                _ => dropped = Above::Unknown,
             }
         }
         let what = What::Delete(Delete::default());
         match self.upper.apply(&Operation { key: key.clone(), what }).await {
-            Outcome::Failed(failure) => Err(failure),
-            _ => Ok(()),
+            Outcome::Failed(failure) if is_not_sent(failure) => dropped,
+            Outcome::Failed(_) => Above::Unknown,
+            _ => Above::Right,
         }
     }
 }
@@ -266,10 +225,5 @@ impl Tiers {
 /// Whether a copy above can answer it.
 fn is_plain_read(operation: &Operation) -> bool {
     let What::Get(get) = &operation.what else { return false };
-    get.may_be_shared() && get.beside == Beside::Flags
-}
-
-/// Whether the store says all that the item is afterwards, or how it differs from before.
-fn is_whole_change(set: &Set) -> bool {
-    !set.invalidate && set.vivify.is_none()
+    get.may_be_shared() && get.beside == Beside::Flags && get.value == Wanted::Yes
 }

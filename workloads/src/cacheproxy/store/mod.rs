@@ -36,7 +36,7 @@ mod removal;
 mod sweep;
 mod stats;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::operation::{Cas, ExpTime, Key, Operation, Outcome, What};
 use eviction::GivenUp;

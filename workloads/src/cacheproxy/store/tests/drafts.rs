@@ -11,7 +11,7 @@ use super::key;
 
 /// Which cas an operation names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cas {
+pub(in crate::cacheproxy) enum Cas {
     None,
     Zero,
     /// One that each item's is above, if something was stored before the first operation.
@@ -22,7 +22,7 @@ pub(super) enum Cas {
 
 /// Which operations are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Words {
+pub(in crate::cacheproxy) enum Words {
     All,
     /// Those that memcached 1.6.18 knows: no chosen cas, no append that makes its item, no removal
     /// of the value alone, no expiry for a number that grows.
@@ -31,9 +31,9 @@ pub(super) enum Words {
 
 /// An operation without the number of its cas.
 #[derive(Debug, Clone)]
-pub(super) struct Draft {
+pub(in crate::cacheproxy) struct Draft {
     operation: Operation,
-    pub(super) cas: Cas,
+    pub(in crate::cacheproxy) cas: Cas,
 }
 
 /// The cas that is named as another.
@@ -60,7 +60,11 @@ const VALUES: [&str; 16] = [
 ];
 
 impl Draft {
-    pub(super) fn random(rng: &mut fastrand::Rng, n_keys: u32, words: Words) -> Self {
+    pub(in crate::cacheproxy) fn random(
+        rng: &mut fastrand::Rng,
+        n_keys: u32,
+        words: Words,
+    ) -> Self {
         let name = format!("key{}", rng.u32(..n_keys));
         let what = match rng.u32(..10) {
             0..3 => What::Get(random_get(rng)),
@@ -79,12 +83,12 @@ impl Draft {
         Self { operation: Operation { key: key(&name), what }, cas }
     }
 
-    pub(super) fn key(&self) -> &super::Key {
+    pub(in crate::cacheproxy) fn key(&self) -> &super::Key {
         &self.operation.key
     }
 
     /// The operation for a side where the item has this cas.
-    pub(super) fn operation(&self, current: Option<u64>) -> Operation {
+    pub(in crate::cacheproxy) fn operation(&self, current: Option<u64>) -> Operation {
         let mut operation = self.operation.clone();
         let named = match self.cas {
             Cas::None => None,

@@ -3,7 +3,7 @@
 //! Method: tables of operations with their outcomes; random operations held against a naive model
 //! and against the real server; every step under the bound; traces against segmented LRU.
 
-mod drafts;
+pub(in crate::cacheproxy) mod drafts;
 mod operations;
 mod model;
 mod server;
