@@ -14,6 +14,8 @@ mod alike;
 mod differential;
 mod sockets;
 mod slow;
+mod carrier;
+mod failing;
 mod stopping;
 #[path = "../books/mod.rs"]
 mod books;

@@ -49,6 +49,25 @@ impl Memcached {
     pub(crate) fn connect(&self) -> Client<std::net::TcpStream> {
         connect(self.address)
     }
+
+    /// Kills it, at once.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts it again where it was, empty.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        *self = Self::start_at(self.address);
+    }
+
+    /// Sends it a signal, as `kill` names it: `-STOP`, `-CONT`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "no signal {signal} to {pid}");
+    }
 }
 
 impl Drop for Memcached {

@@ -167,8 +167,9 @@ impl<S: Read + Write> Client<S> {
     /// The next bytes are these.
     #[track_caller]
     pub(crate) fn hears(&mut self, expected: &[u8]) {
-        let came = self.read_until(|came| came.len() >= expected.len());
-        assert!(came == expected, "{}\nand not\n{}", tail(&came), tail(expected));
+        let mut came = Vec::new();
+        let read = Read::by_ref(&mut self.0).take(expected.len() as u64).read_to_end(&mut came);
+        assert!(came == expected, "{read:?}: {}\nand not\n{}", tail(&came), tail(expected));
     }
 
     /// Asks, and is answered with these bytes.
