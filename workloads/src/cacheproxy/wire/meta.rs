@@ -73,6 +73,10 @@ fn seconds(expires: Option<ExpTime>) -> Option<i32> {
 
 fn say_get(key: &Key, get: &Get, out: &mut Vec<u8>) -> Form {
     put_command(b"mg ", key, out);
+    // memcached does and tells flag by flag: what is told is to be what has become of the item.
+    put_flag(b'T', seconds(get.touch), out);
+    put_flag(b'N', seconds(get.vivify), out);
+    put_flag(b'R', get.recache_below_s, out);
     out.extend_from_slice(match get.value {
         Wanted::Yes => b" v",
         Wanted::No => b" s",
@@ -89,9 +93,6 @@ fn say_get(key: &Key, get: &Get, out: &mut Vec<u8>) -> Form {
     if get.counts_as_use == CountsAsUse::No {
         out.extend_from_slice(b" u");
     }
-    put_flag(b'T', seconds(get.touch), out);
-    put_flag(b'N', seconds(get.vivify), out);
-    put_flag(b'R', get.recache_below_s, out);
     end_line(key, out);
     Form::MetaGet(get.value)
 }
