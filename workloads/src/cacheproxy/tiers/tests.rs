@@ -78,7 +78,7 @@ fn peek(tier: &Tier, clock: Clock, key: &Key) -> Option<Entry> {
     let store = match tier {
         Tier::Embedded { store, .. } => store,
         Tier::Scripted(scripted) => scripted.store(),
-        Tier::Memcached(_) => panic!("no server here"),
+        Tier::Memcached(_) | Tier::Chunked(_) => panic!("no server here"),
     };
     match store.borrow_mut().apply(clock.now(), &looking) {
         Outcome::Hit(entry) => Some(entry),
