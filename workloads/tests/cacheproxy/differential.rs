@@ -19,7 +19,7 @@ use crate::oracle::Memcached;
 use crate::rig::{Client, Server, embedded, proxy, two_tiers};
 
 /// Steps of each seed, and commands of each step at most.
-const STEPS: usize = 250;
+const STEPS: usize = 150;
 const COMMANDS_MAX: usize = 12;
 const SEEDS: u64 = 3;
 
