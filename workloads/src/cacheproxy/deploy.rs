@@ -1,5 +1,8 @@
 //! From a workload file's words to a service on an engine: stages declared, then listeners.
 
+#[cfg(test)]
+mod tests;
+
 use std::error::Error;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
