@@ -264,3 +264,21 @@ fn the_bulk_policy_keeps_right_what_is_above_and_adds_nothing() {
         }
     });
 }
+
+/// A store says the same of it as of a key that is not there.
+#[test]
+fn what_no_longer_fits_above_once_it_is_appended_to_is_dropped_there() {
+    on_a_shard(0, async || {
+        let clock = Clock::set();
+        let upper = Tier::embedded(store(SMALL_ITEM_BYTES_MAX), clock);
+        let lower = Tier::embedded(store(ITEM_BYTES_MAX), clock);
+        let tiers = Tiers::new(upper, lower, Policy::Fill, clock);
+        let (key, part) = (key("key"), vec![b'x'; SMALL_ITEM_BYTES_MAX / 2]);
+        tiers.ask(&set(&key, part.clone())).await;
+        assert!(peek(&tiers.upper, clock, &key).is_some());
+        let append = Set::new(SetMode::Append, 0, ExpTime(0), part.clone().into());
+        tiers.ask(&Operation { key: key.clone(), what: What::Set(append) }).await;
+        let read = tiers.ask(&plain_get(&key)).await;
+        assert!(matches!(read, Outcome::Hit(entry) if entry.value.len() == 2 * part.len()));
+    });
+}
