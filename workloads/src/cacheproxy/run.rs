@@ -21,11 +21,15 @@ const COMMANDS_MAX: usize = 64;
 /// time, and a part may hold the largest values that there are.
 pub(super) const KEYS_MAX: usize = 64;
 
+/// Most keys of all commands of a run, since the values of all are held until it is answered.
+const RUN_KEYS_MAX: usize = 2 * KEYS_MAX;
+
 /// Commands that are independent of each other.
 #[derive(Debug, Default)]
 pub(super) struct Run {
     commands: Vec<Command>,
     n_changes: usize,
+    n_keys: usize,
 }
 
 /// What a command does with its keys.
@@ -45,7 +49,9 @@ impl Run {
         if self.commands.is_empty() {
             return true;
         }
-        if self.commands.len() >= COMMANDS_MAX || self.is_closed() {
+        let has_room =
+            self.commands.len() < COMMANDS_MAX && self.n_keys + keys(command).len() <= RUN_KEYS_MAX;
+        if !has_room || self.is_closed() {
             return false;
         }
         match effect(command) {
@@ -62,6 +68,7 @@ impl Run {
     /// Adds a command that [may be added](Self::takes).
     pub(super) fn push(&mut self, command: Command) {
         debug_assert!(self.takes(&command), "it depends on an earlier one");
+        self.n_keys += keys(&command).len();
         self.n_changes += usize::from(effect(&command) == Effect::Changes);
         self.commands.push(command);
     }
@@ -73,7 +80,7 @@ impl Run {
 
     /// Takes the commands, in their order.
     pub(super) fn take(&mut self) -> Vec<Command> {
-        self.n_changes = 0;
+        (self.n_changes, self.n_keys) = (0, 0);
         std::mem::take(&mut self.commands)
     }
 
