@@ -8,10 +8,10 @@
 //! | `host_stalls_left_out` | units | such waits in which the hypervisor had the CPU; not counted |
 //! | `waits_capped` | all, ours | waits of shards that ended by their cap with work present |
 //! | `core_percent` | units, idle | CPU time of the process, in percent of one core |
-//! | `connection_resident_bytes` | echo | resident memory that the server gained when all connections had been opened, greeted and left idle, for each of them; null below 100 |
-//! | `system_calls_per_op` | echo | system calls of the server for each request started, in a short stretch of its own behind the measured phase |
-//! | `server_busy_percent` | echo, staged | CPU time of the server's process, in percent of one core: several shards may pass 100, and one that spins is at 100 |
-//! | `client_busy_percent` | echo, staged | time in which the clients' shard ran tasks; close to 100 it is the clients that are measured: above 80 a repetition of staged is invalid |
+//! | `connection_resident_bytes` | echo, cacheproxy | resident memory that the server gained when all connections had been opened, greeted and left idle, for each of them; null below 100 |
+//! | `system_calls_per_op` | echo, cacheproxy | system calls of the server for each request started, in a short stretch of its own behind the measured phase |
+//! | `server_busy_percent` | echo, staged, cacheproxy | CPU time of the server's process, in percent of one core: several shards may pass 100, and one that spins is at 100 |
+//! | `client_busy_percent` | echo, staged, cacheproxy | time in which the clients' shard ran tasks; close to 100 it is the clients that are measured: above 80 a repetition of staged is invalid |
 //! | `offered_per_s` | staged | the rate of the schedule |
 //! | `capacity_per_s` | staged, relative | 100 % of a relative rate: goodput of the last closed warm-up, on a server of its own that is the same but without conditioners and admission limits |
 //! | `accepted` | staged | requests that ended otherwise than by a refusal |
@@ -31,11 +31,22 @@
 //! | `settle_ms`, `overshoot_percent` | staged | the worst of all steps but the first; under a relative rate, of its onset behind the warm-up, and its whole length is that of the phase |
 //! | `memory_growth_percent` | staged | growth of the server's resident memory from 10 s after the beginning of the phase to the end of its window |
 //! | `connections_opened` | staged | by the clients, in all phases of the cell together |
+//! | `hit_percent` | cacheproxy | keys that gets found, of the keys that they asked; here and below of the measured phase and its drain |
+//! | `keys_per_get` | cacheproxy | keys of a get, a get of one key and a multi-get alike |
+//! | `value_bytes_per_get` | cacheproxy | bytes of the values that came for a get, all its keys together |
+//! | `{sent,received}_bytes_per_op` | cacheproxy | bytes that the clients sent and received, for each request that they sent |
+//! | `backend_cpu_ns_per_op` | cacheproxy with `backends` | CPU time of all memcacheds behind the server, for each request that a client started; that of the peer `memcached` itself, so that what a proxy saves a memcached can be read off beside it. All share the server's CPUs |
+//! | `server_and_backend_cpu_ns_per_op` | cacheproxy with `backends` | the same together with the server's own (`cpu_ns_per_op`) |
+//! | `backend_{gets,sets}_per_op` | cacheproxy with `backends` | keys that the memcacheds behind the server were asked for by gets, and values that they were told to store, for each request that a client started |
 
 use std::collections::BTreeMap;
 
-use crate::dump::{Better, ExtraMetric, Finite, Latency, Measured, to_f64};
+use crate::dump::{Better, ExtraMetric, Finite, Latency, Measured, Repetition, to_f64};
+use crate::looks::sampled;
 use crate::subject::ProbeLog;
+
+/// Fewest connections whose memory can be told: what one holds is smaller than a page.
+const CONNECTIONS_TOLD_MIN: u32 = 100;
 
 /// Adds how long probe tasks stood runnable before they ran.
 ///
@@ -89,6 +100,39 @@ pub fn insert_busy_percent(
 ) {
     let metric = ExtraMetric { unit: "percent".to_owned(), better: Better::None, value };
     extra.insert(format!("{side}_busy_percent"), metric);
+}
+
+/// Adds the system calls of a request: a cost, and a metric of its own for tables and comparisons.
+pub(crate) fn insert_system_calls(repetition: &mut Repetition, calls: &Result<f64, String>) {
+    let (per_op, value) = match calls {
+        Ok(calls) => (sampled(*calls), Measured::number(*calls)),
+        Err(reason) => (Measured::absent(reason.clone()), Measured::absent(reason.clone())),
+    };
+    repetition.per_op.insert("system_calls", per_op);
+    let metric = ExtraMetric { unit: "calls".to_owned(), better: Better::Lower, value };
+    repetition.extra.insert("system_calls_per_op".to_owned(), metric);
+}
+
+/// Adds what one idle connection holds of the server's memory: `idle` resident bytes with all of
+/// them open, `empty` before the first.
+pub(crate) fn insert_connection_memory(
+    extra: &mut BTreeMap<String, ExtraMetric>,
+    n_connections: u32,
+    empty: u64,
+    idle: u64,
+) {
+    let value = if n_connections < CONNECTIONS_TOLD_MIN {
+        let why = format!("fewer than {CONNECTIONS_TOLD_MIN} connections hold less than pages");
+        Measured::absent(why)
+    } else if let Some(held) = idle.checked_sub(empty) {
+        Measured::number(to_f64(held) / f64::from(n_connections))
+    } else {
+        Measured::absent(format!(
+            "the server held {idle} bytes with the connections and {empty} before"
+        ))
+    };
+    let metric = ExtraMetric { unit: "bytes".to_owned(), better: Better::Lower, value };
+    extra.insert("connection_resident_bytes".to_owned(), metric);
 }
 
 #[cfg(test)]

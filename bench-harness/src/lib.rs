@@ -2,8 +2,8 @@
 //!
 //! In reading order: the command line (`cli`), what is asked (`workload_file`), what is answered
 //! (`dump`, `stats`), what people read of it (`compare`, `table`, `text`), what runs when (`run`, in
-//! the parent), how a cell runs in its child (`subject`, `peers`; over sockets `echo`, `staged` with
-//! `client_shard`, `looks`, `troubles`) and what serves in a process of its own (`server`), how load
+//! the parent), how a cell runs in its child (`subject`, `peers`; over sockets `echo`, `staged`,
+//! `cacheproxy` with `client_shard`, `streams`, `looks`, `troubles`) and what serves in a process of its own (`server`, `programs`), how load
 //! is made and counted (`load`, `cost`, `extras`, `alloc_count`, `process`, `cpus`), what the host is
 //! like (`environment`, `canary`, `doctor`).
 
@@ -24,9 +24,12 @@ pub mod subject;
 mod client_shard;
 mod looks;
 mod troubles;
+mod streams;
 mod echo;
 mod staged;
+mod cacheproxy;
 pub mod server;
+pub mod programs;
 #[cfg(feature = "peers")]
 pub mod peers;
 

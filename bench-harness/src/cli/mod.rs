@@ -18,6 +18,7 @@ use crate::compare::Axis;
 use crate::dump::RESULTS_DIR_VARIABLE;
 use crate::environment::{HostFiles, capture};
 use crate::exit::Exit;
+use crate::programs::{HeldArgs, become_program};
 use crate::run::serve_cell;
 use crate::workload_file::Override;
 use crate::{doctor, schema, server, subject};
@@ -73,6 +74,9 @@ enum Command {
     /// Serves the clients of one repetition; their hand in a process of its own.
     #[command(hide = true)]
     Server,
+    /// Becomes another program, which then ends with its parent and keeps to some CPUs.
+    #[command(hide = true)]
+    Held(HeldArgs),
 }
 
 /// Arguments of `run`.
@@ -231,6 +235,7 @@ pub fn main() -> Exit {
         }
         Command::Server => server::serve_client(std::io::stdin().lock(), std::io::stdout().lock())
             .map(|()| Exit::Ok),
+        Command::Held(args) => Err(become_program(&args)),
     };
     done.unwrap_or_else(|error| {
         output::complain(&format!("error: {error}"));

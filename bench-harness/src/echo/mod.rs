@@ -10,9 +10,7 @@
 //! ```
 
 mod wire;
-mod line;
-mod fleet;
-mod talk;
+mod dialogue;
 mod drive;
 mod figures;
 
@@ -23,10 +21,11 @@ use forebay_workloads::echo::Config;
 use crate::client_shard::{ClientShard, DESCRIPTORS_ASIDE};
 use crate::dump::Repetition;
 use crate::server::{ServerProcess, ServerSpec, Service};
+use crate::streams::Order;
 use crate::subject::{CellError, CellSpec};
 use crate::{cpus, process};
 
-use drive::Order;
+use wire::Wire;
 
 /// Runs one repetition.
 pub(crate) fn run(spec: &CellSpec, config: &Config) -> Result<Repetition, CellError> {
@@ -49,10 +48,12 @@ pub(crate) fn run(spec: &CellSpec, config: &Config) -> Result<Repetition, CellEr
         cpus: server_cpus.clone(),
     })?;
     let shard = ClientShard::start(&server_cpus, spec.seed)?;
-    let order = Order::new(spec, config);
-    let clients = shard.handle().clone();
-    let (driven, server) =
-        shard.run(move || async move { drive::run(&order, server, &clients).await })?;
+    let connections = spec.workload.connections().expect("this workload has connections");
+    let (order, wire) = (Order::new(spec, connections), Wire::new(config.protocol));
+    let (clients, n_connections) = (shard.handle().clone(), config.connections);
+    let (driven, server) = shard.run(move || async move {
+        drive::run(&order, n_connections, wire, server, &clients).await
+    })?;
     let mut repetition = figures::repetition(spec, config, &driven, server.sockets());
     repetition.invalid_reasons.extend(shard.stop());
     server.stop()?;

@@ -20,7 +20,7 @@ pub struct Plan {
     pub cells: Vec<PlannedCell>,
     /// How often each cell runs.
     pub repetitions: u32,
-    /// Peers that the file names and this build is without.
+    /// Peers that the file names and that this build or this host is without.
     pub peers_left_out: Vec<Peer>,
 }
 
@@ -69,9 +69,8 @@ impl PlannedCell {
 /// # Errors
 /// When the filter matches no cell; the message names the cells there are.
 pub fn plan(workload: LoadedWorkload, filter: Option<&str>) -> Result<Plan, String> {
-    let built = cfg!(feature = "peers");
     let (peers, peers_left_out): (Vec<Peer>, Vec<Peer>) =
-        workload.file.peers.iter().copied().partition(|_| built);
+        workload.file.peers.iter().copied().partition(|peer| peer.is_there());
     let mut cells = Vec::new();
     let mut ids = BTreeSet::new();
     for variant in &workload.variants {

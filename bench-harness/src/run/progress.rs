@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{ChildError, Plan, PlannedCell};
 use crate::dump::{Repetition, grouped};
 use crate::process::now_ns;
+use crate::workload_file::Peer;
 
 /// Where progress goes and how.
 #[derive(Debug)]
@@ -53,10 +54,7 @@ impl Progress {
         if self.mode != Mode::Quiet {
             let (name, cells) = (&plan.workload.file.name, plan.cells.len());
             say(&format!("{name}: {cells} cells x {} repetitions", plan.repetitions));
-            if !plan.peers_left_out.is_empty() {
-                let names: Vec<&str> = plan.peers_left_out.iter().map(|peer| peer.name()).collect();
-                say(&left_out(&names));
-            }
+            left_out(&plan.peers_left_out).iter().for_each(|line| say(line));
         }
     }
 
@@ -105,12 +103,21 @@ impl Progress {
     }
 }
 
-/// The sentence about peers that this build is without.
-pub(super) fn left_out(names: &[&str]) -> String {
-    format!(
-        "peers left out: {}; build with `--features peers` to run them beside ours",
-        names.join(", ")
-    )
+/// What is said of peers that this build or this host is without: how to get them.
+pub(super) fn left_out(peers: &[Peer]) -> Vec<String> {
+    let (programs, built): (Vec<Peer>, Vec<Peer>) =
+        peers.iter().partition(|peer| peer.program().is_some());
+    let mut lines = Vec::new();
+    if !built.is_empty() {
+        let names: Vec<&str> = built.iter().map(|peer| peer.name()).collect();
+        lines.push(format!(
+            "peers left out: {}; build with `--features peers` to run them beside ours",
+            names.join(", ")
+        ));
+    }
+    let remedies = programs.iter().filter_map(|peer| peer.program());
+    lines.extend(remedies.map(|program| format!("peer left out: {}", program.remedy())));
+    lines
 }
 
 fn figures(repetition: &Repetition) -> String {

@@ -170,9 +170,8 @@ fn warnings(plan: &Plan, options: &RunOptions) -> Vec<Warning> {
     if options.load.quick {
         warn("N001", "quick: not for comparison".to_owned());
     }
-    if !plan.peers_left_out.is_empty() {
-        let names: Vec<&str> = plan.peers_left_out.iter().map(|peer| peer.name()).collect();
-        warn("N002", progress::left_out(&names));
+    for line in progress::left_out(&plan.peers_left_out) {
+        warn("N002", line);
     }
     for diagnostic in plan.workload.warnings.diagnostics() {
         warn("N003", diagnostic.message.clone());

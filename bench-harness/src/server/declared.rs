@@ -7,11 +7,12 @@ use forebay::net::Address;
 use forebay::{Builder, Engine};
 #[cfg(feature = "http")]
 use forebay_workloads::admin::{Admin, Token};
-use forebay_workloads::echo;
+use forebay_workloads::cacheproxy::Cacheproxy;
 use forebay_workloads::listening::ServeError;
-use forebay_workloads::staged::Planted;
+use forebay_workloads::planted::Planted;
 #[cfg(feature = "http")]
 use forebay_workloads::staged::{Graph, Staged};
+use forebay_workloads::{cacheproxy, echo};
 use serde::{Deserialize, Serialize};
 
 use super::ours::Places;
@@ -31,6 +32,13 @@ pub enum Service {
     Echo(forebay_workloads::echo::Config),
     /// Files and pages over HTTP.
     Staged(forebay_workloads::staged::Config),
+    /// Keys and values, by memcached's protocols.
+    Cacheproxy {
+        /// What the file says.
+        config: cacheproxy::Config,
+        /// The memcacheds behind it that were started for it, in the order in which they share keys.
+        backends: Vec<SocketAddr>,
+    },
 }
 
 impl Service {
@@ -41,13 +49,16 @@ impl Service {
             Workload::Units(_) => None,
             Workload::Echo(config) => Some(Self::Echo(config.clone())),
             Workload::Staged(config) => Some(Self::Staged(config.clone())),
+            Workload::Cacheproxy(config) => {
+                Some(Self::Cacheproxy { config: config.clone(), backends: Vec::new() })
+            }
         }
     }
 
     /// Whether it has pages for whoever runs it.
     #[must_use]
     pub const fn has_admin(&self) -> bool {
-        matches!(self, Self::Staged(_))
+        matches!(self, Self::Staged(_) | Self::Cacheproxy { .. })
     }
 
     /// How long a stop waits for its clients before it cuts them off.
@@ -56,6 +67,7 @@ impl Service {
             // Its connections are no requests: a stop does not wait for them.
             Self::Echo(_) => ECHO_DRAIN,
             Self::Staged(config) => config.limits.drain_within(),
+            Self::Cacheproxy { config, .. } => config.service.limits.drain_within(),
         }
     }
 
@@ -64,6 +76,7 @@ impl Service {
         match self {
             Self::Echo(_) => None,
             Self::Staged(config) => config.planted,
+            Self::Cacheproxy { config, .. } => config.planted,
         }
     }
 
@@ -73,6 +86,7 @@ impl Service {
         match self {
             Self::Echo(config) => config.connections.into(),
             Self::Staged(config) => config.clients.connections.into(),
+            Self::Cacheproxy { config, .. } => config.load.connections.into(),
         }
     }
 }
@@ -83,6 +97,7 @@ pub(super) enum Declared {
     Echo(echo::Config),
     #[cfg(feature = "http")]
     Staged(Staged, Graph),
+    Cacheproxy(Cacheproxy),
 }
 
 impl Declared {
@@ -95,6 +110,12 @@ impl Declared {
         match service {
             Service::Echo(config) => Ok(Self::Echo(config.clone())),
             Service::Staged(config) => Self::staged(config, seed, builder),
+            Service::Cacheproxy { config, backends } => {
+                let backends: Vec<Address> = backends.iter().copied().map(Address::Tcp).collect();
+                let declared = Cacheproxy::declare(builder, config, &backends, seed);
+                let declared = declared.map_err(|error| CellError::Setup(error.to_string()));
+                Ok(Self::Cacheproxy(declared?))
+            }
         }
     }
 
@@ -125,6 +146,7 @@ impl Declared {
             Self::Echo(config) => echo::serve(engine, config, address)?,
             #[cfg(feature = "http")]
             Self::Staged(staged, graph) => staged.serve(engine, *graph, address)?,
+            Self::Cacheproxy(cacheproxy) => cacheproxy.serve(engine, address)?,
         })
     }
 
@@ -135,7 +157,9 @@ impl Declared {
         engine: &Engine,
         places: &Places,
     ) -> Result<AdminPages, CellError> {
-        let Self::Staged(..) = self else { return Ok(AdminPages(None)) };
+        if matches!(self, Self::Echo(_)) {
+            return Ok(AdminPages(None));
+        }
         let (handle, address) = (engine.handle().clone(), places.admin);
         let admin = match &places.admin_token {
             None => Admin::start(handle, address),

@@ -21,7 +21,9 @@ mod calls;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
+use std::net::SocketAddr;
 
+use forebay_workloads::planted::Planted;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -171,12 +173,16 @@ fn spoil(
     if let (Some(planted), ServerReply::Ready { address, .. }) =
         (spec.service.planted(), &mut ready)
     {
-        let broken = |why: String| CellError::Setup(format!("the planted fault: {why}"));
-        let service = address.parse().map_err(|_| broken(format!("no port at {address}")))?;
-        let relay = relay::start(service, planted).map_err(|error| broken(error.to_string()))?;
-        *address = relay.to_string();
+        let no_port = |_| CellError::Setup(format!("no fault can be planted at {address}"));
+        *address = relayed(address.parse().map_err(no_port)?, planted)?.to_string();
     }
     Ok((ready, ours))
+}
+
+/// Puts the planted fault before what serves at an address, and tells where clients are to come.
+fn relayed(service: SocketAddr, planted: Planted) -> Result<SocketAddr, CellError> {
+    let broken = |error| CellError::Setup(format!("the planted fault: {error}"));
+    relay::start(service, planted).map_err(broken)
 }
 
 #[cfg(feature = "peers")]
@@ -184,6 +190,9 @@ fn start_peer(peer: Peer, spec: &ServerSpec) -> Result<(String, String), CellErr
     match &spec.service {
         Service::Echo(config) => crate::peers::serve_echo(peer, config, &spec.cpus),
         Service::Staged(config) => crate::peers::serve_staged(peer, config, spec.seed, &spec.cpus),
+        Service::Cacheproxy { .. } => {
+            Err(CellError::NotBuilt(format!("{} inside of this program", peer.name())))
+        }
     }
 }
 

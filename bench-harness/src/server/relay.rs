@@ -8,10 +8,13 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread::Builder;
 
-use forebay_workloads::staged::Planted;
+use forebay_workloads::planted::Planted;
 
 /// Bytes copied at a time: a chunk. A small page comes in one, with its head.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// Lengths of which the first chunk is kept: the replies of a simple load have fewer.
+const LENGTHS_MAX: usize = 64;
 
 /// Starts it before the service at this address, and tells where clients are to come instead. It
 /// ends with the process.
@@ -35,10 +38,10 @@ fn relay(client: TcpStream, service: SocketAddr, planted: Planted) -> io::Result
     server.set_nodelay(true)?;
     let (from_client, to_server) = (client.try_clone()?, server.try_clone()?);
     Builder::new().name("relay-there".to_owned()).spawn(move || {
-        carry(from_client, to_server, Spoiler { planted: None, n_chunks: 0 });
+        carry(from_client, to_server, Spoiler::new(None));
     })?;
     Builder::new().name("relay-back".to_owned()).spawn(move || {
-        carry(server, client, Spoiler { planted: Some(planted), n_chunks: 0 });
+        carry(server, client, Spoiler::new(Some(planted)));
     })?;
     Ok(())
 }
@@ -60,9 +63,15 @@ fn carry(mut from: TcpStream, mut to: TcpStream, mut spoiler: Spoiler) {
 struct Spoiler {
     planted: Option<Planted>,
     n_chunks: u32,
+    /// The first chunk of each length, where one of them is to come again.
+    first: Vec<Vec<u8>>,
 }
 
 impl Spoiler {
+    fn new(planted: Option<Planted>) -> Self {
+        Self { planted, n_chunks: 0, first: Vec::new() }
+    }
+
     /// How often a chunk is passed on; `None` closes.
     fn pass(&mut self, chunk: &mut [u8]) -> Option<u32> {
         self.n_chunks = self.n_chunks.saturating_add(1);
@@ -75,7 +84,24 @@ impl Spoiler {
             Some(Planted::RepeatChunk(number)) if number == self.n_chunks => Some(2),
             Some(Planted::WithholdChunk(number)) if number == self.n_chunks => Some(0),
             Some(Planted::CloseAtChunk(number)) if number == self.n_chunks => None,
+            Some(Planted::OldChunk(number)) => {
+                self.pass_old(chunk, number);
+                Some(1)
+            }
             _ => Some(1),
+        }
+    }
+
+    /// Puts the first chunk of its length in a chunk's place, from the n-th on, if that changes it.
+    fn pass_old(&mut self, chunk: &mut [u8], number: u32) {
+        match self.first.iter().find(|first| first.len() == chunk.len()) {
+            Some(first) if self.n_chunks >= number && first != chunk => {
+                chunk.copy_from_slice(first);
+                self.planted = None;
+            }
+            Some(_) => {}
+            None if self.first.len() < LENGTHS_MAX => self.first.push(chunk.to_vec()),
+            None => {}
         }
     }
 }
@@ -87,7 +113,7 @@ mod tests {
     #[test]
     fn only_the_chunk_that_is_named_is_wronged() {
         let pass = |planted| {
-            let mut spoiler = Spoiler { planted, n_chunks: 0 };
+            let mut spoiler = Spoiler::new(planted);
             [(); 3].map(|()| {
                 let mut chunk = [7, 7];
                 (spoiler.pass(&mut chunk), chunk[1])
@@ -99,5 +125,15 @@ mod tests {
         assert_eq!(pass(Some(Planted::RepeatChunk(1)))[0], (Some(2), 7));
         assert_eq!(pass(Some(Planted::WithholdChunk(3)))[2], (Some(0), 7));
         assert_eq!(pass(Some(Planted::CloseAtChunk(1)))[0], (None, 7));
+    }
+    #[test]
+    fn an_old_chunk_comes_once_in_the_place_of_another_of_its_length() {
+        let mut spoiler = Spoiler::new(Some(Planted::OldChunk(3)));
+        let passed = ["a1", "b", "a1", "a2", "a3"].map(|chunk| {
+            let mut chunk = chunk.as_bytes().to_vec();
+            assert_eq!(spoiler.pass(&mut chunk), Some(1));
+            String::from_utf8(chunk).unwrap()
+        });
+        assert_eq!(passed, ["a1", "b", "a1", "a1", "a3"]);
     }
 }

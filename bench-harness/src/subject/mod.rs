@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::dump::Repetition;
 use crate::environment::EngineFinding;
 use crate::workload_file::{Engine, Peer, Phase, Stage, Workload};
-use crate::{echo, staged};
+use crate::{cacheproxy, echo, staged};
 
 /// Everything one repetition of one cell depends on, the matrix already applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +77,7 @@ pub fn run(spec: &CellSpec) -> Result<Repetition, CellError> {
         // Whoever serves, the client is the same.
         (Workload::Echo(config), _) => echo::run(spec, config),
         (Workload::Staged(config), _) => staged::run(spec, config),
+        (Workload::Cacheproxy(config), _) => cacheproxy::run(spec, config),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use forebay_workloads::cacheproxy::wire::Dialect;
 use forebay_workloads::echo::Protocol;
 use forebay_workloads::staged::config::Page;
 
@@ -11,7 +12,7 @@ use super::check_phases::check_phases;
 use super::check_stages::check_stages;
 use super::phases::Role;
 use super::position::push_segment;
-use super::service::Workload;
+use super::service::{Peer, Workload};
 use super::shape::{Fault, nearest};
 use super::types::{Idle, SCHEMA, WorkloadFile};
 use super::values::ShardCount;
@@ -35,6 +36,7 @@ pub(super) fn check(file: &WorkloadFile, file_stem: &str) -> Vec<Fault> {
         Workload::Units(config) => faults.of_workload("units", config.check()),
         Workload::Echo(config) => faults.of_workload("echo", config.check()),
         Workload::Staged(config) => faults.of_workload("staged", config.check()),
+        Workload::Cacheproxy(config) => faults.of_workload("cacheproxy", config.check()),
     }
     check_peers(file, &mut faults);
     check_stages(file, &mut faults);
@@ -69,14 +71,14 @@ fn check_peers(file: &WorkloadFile, faults: &mut Faults) {
             faults.word(pointer, message, name, &there);
         } else if !seen.insert(name) {
             faults.add(pointer, format!("`{name}` stands twice"));
-        } else if let Some(why) = cannot_do_as_told(file) {
+        } else if let Some(why) = cannot_do_as_told(*peer, file) {
             faults.add(pointer, format!("`{name}` {why}"));
         }
     }
 }
 
-/// What of this file's settings no peer of its workload can do.
-fn cannot_do_as_told(file: &WorkloadFile) -> Option<String> {
+/// What of this file's settings a peer of its workload cannot do.
+fn cannot_do_as_told(peer: Peer, file: &WorkloadFile) -> Option<String> {
     match &file.workload {
         Workload::Units(_) => return None,
         Workload::Echo(echo) => {
@@ -94,6 +96,21 @@ fn cannot_do_as_told(file: &WorkloadFile) -> Option<String> {
                 );
             }
         }
+        Workload::Cacheproxy(cache) if peer == Peer::Nutcracker => {
+            if cache.load.protocol != Dialect::Text {
+                return Some("speaks text only: leave out the protocol or the peer".to_owned());
+            }
+            if cache.backends == 0 {
+                let why =
+                    "keeps nothing itself: set `workload.cacheproxy.backends`, or leave it out";
+                return Some(why.to_owned());
+            }
+        }
+        Workload::Cacheproxy(_) => {}
+    }
+    if peer == Peer::Memcached {
+        // It has as many threads as there are CPUs.
+        return None;
     }
     match file.engine.shards {
         // How many `per_core` makes, the host decides.

@@ -1,9 +1,11 @@
 //! The service of a workload file, and who else does the same work.
 
 use forebay_workloads::echo::{Config as Echo, Protocol};
-use forebay_workloads::staged;
+use forebay_workloads::{cacheproxy, staged};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::programs::Program;
 
 /// The service and what is asked of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +17,8 @@ pub enum Workload {
     Echo(forebay_workloads::echo::Config),
     /// Files and pages over HTTP, which keep their goodput under overload.
     Staged(staged::Config),
+    /// Keys and values, by memcached's protocols.
+    Cacheproxy(cacheproxy::Config),
 }
 
 /// The connections of a service's clients.
@@ -45,6 +49,7 @@ impl Workload {
             Self::Units(_) => "units",
             Self::Echo(_) => "echo",
             Self::Staged(_) => "staged",
+            Self::Cacheproxy(_) => "cacheproxy",
         }
     }
 
@@ -54,6 +59,7 @@ impl Workload {
         match self {
             Self::Units(config) => config.stages(),
             Self::Echo(_) => Vec::new(),
+            Self::Cacheproxy(_) => cacheproxy::Config::stages(),
             Self::Staged(_) => staged::Config::stages(),
         }
     }
@@ -65,6 +71,7 @@ impl Workload {
             Self::Units(config) => config.left_out(),
             Self::Echo(config) => config.left_out(),
             Self::Staged(config) => config.left_out(),
+            Self::Cacheproxy(_) => None,
         }
     }
 
@@ -83,6 +90,11 @@ impl Workload {
                 pipelined_max: 1,
                 clients: Clients::People,
             }),
+            Self::Cacheproxy(config) => Some(Connections {
+                n_open: config.load.connections.into(),
+                pipelined_max: config.load.pipelined_max.into(),
+                clients: Clients::Streams,
+            }),
         }
     }
 
@@ -94,6 +106,7 @@ impl Workload {
             Self::Echo(Echo { protocol: Protocol::Bytes(_), .. }) => Peer::OF_ECHO,
             Self::Echo(Echo { protocol: Protocol::Http, .. }) => Peer::OF_PAGES,
             Self::Staged(_) => Peer::OF_STAGED,
+            Self::Cacheproxy(_) => Peer::OF_CACHE,
         }
     }
 }
@@ -114,6 +127,10 @@ pub enum Peer {
     Epoll,
     /// The streams of the executor that shards run on.
     GlommioStream,
+    /// The program of this name, alone.
+    Memcached,
+    /// The program of this name (twemproxy), before as many memcacheds as stand behind ours.
+    Nutcracker,
 }
 
 impl Peer {
@@ -126,6 +143,8 @@ impl Peer {
     const OF_PAGES: &'static [Self] = &[Self::Tokio];
     /// Those of the staged workload.
     const OF_STAGED: &'static [Self] = &[Self::Tokio];
+    /// Those of the cache.
+    const OF_CACHE: &'static [Self] = &[Self::Memcached, Self::Nutcracker];
 
     /// The name in files, cell ids and dumps.
     #[must_use]
@@ -137,6 +156,24 @@ impl Peer {
             Self::Tokio => "tokio",
             Self::Epoll => "epoll",
             Self::GlommioStream => "glommio_stream",
+            Self::Memcached => "memcached",
+            Self::Nutcracker => "nutcracker",
         }
+    }
+
+    /// The program of this host that it is, if it is one.
+    #[must_use]
+    pub const fn program(self) -> Option<Program> {
+        match self {
+            Self::Memcached => Some(Program::Memcached),
+            Self::Nutcracker => Some(Program::Nutcracker),
+            _ => None,
+        }
+    }
+
+    /// Whether it can be run: programs by this host, others by this build.
+    #[must_use]
+    pub fn is_there(self) -> bool {
+        self.program().map_or(cfg!(feature = "peers"), |program| program.find().is_some())
     }
 }

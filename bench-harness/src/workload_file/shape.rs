@@ -19,11 +19,10 @@ const FAULTS_MAX: usize = 50;
 /// Words that the contract knows and this version cannot do yet, and the start of the pointers
 /// where it knows them: refused, never ignored.
 const NOT_BUILT: &[(&str, &[&str])] = &[
-    ("/workload", &["cacheproxy", "gateway", "sequence"]),
+    ("/workload", &["gateway", "sequence"]),
     ("/phases", &["bursty", "trace", "steady", "search", "overload"]),
     ("/stages", &["limits", "controllers"]),
     ("/engine", &["limits", "features"]),
-    ("/peers", &["memcached", "nutcracker"]),
     ("", &["record", "verify"]),
 ];
 

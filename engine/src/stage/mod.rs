@@ -165,6 +165,17 @@ impl<S: Stage> StageRef<S> {
         self.on_current_shard().owner(key)
     }
 
+    /// This shard's instance of the stage: what its factory made. For what is no call: figures of the
+    /// instance, or state that others beside the batch function need.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a shard, or on a shard of another engine.
+    #[must_use]
+    pub fn instance(&self) -> Rc<S> {
+        Rc::clone(&self.on_current_shard().instance)
+    }
+
     fn on_current_shard(&self) -> Rc<StageCore<S>> {
         STAGES
             .with(|stages| stages.borrow().get(usize::from(self.rank)).cloned())

@@ -23,6 +23,6 @@ pub(crate) use records::Tasks;
 pub use remote::{Remote, on_shard};
 pub use request::{Request, RequestOptions, spawn};
 pub(crate) use request::{forward, spawn_from};
-pub use scope::{Scope, scope, this_shard};
+pub use scope::{Scope, n_shards, scope, this_shard};
 pub use source::add_source;
 pub use unit::{Unit, UnitKey};

@@ -36,6 +36,16 @@ pub fn this_shard() -> ShardId {
     core::current().id()
 }
 
+/// How many shards this engine has: their ids are 0 up to this.
+///
+/// # Panics
+///
+/// Outside of a shard.
+#[must_use]
+pub fn n_shards() -> usize {
+    core::current().n_shards()
+}
+
 impl Scope {
     /// The deadline, or `Time::NEVER`.
     #[must_use]

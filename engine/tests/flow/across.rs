@@ -166,6 +166,7 @@ fn a_request_runs_on_the_shard_that_was_named() {
     let ring = Ring::start(shards(n_shards));
     let names = ring.run(0, move || async move {
         let mut names = Vec::new();
+        assert_eq!(forebay::n_shards(), n_shards);
         for shard in 0..n_shards {
             let name = || async { std::thread::current().name().map(str::to_owned) };
             names.push(on_shard(ShardId::new(shard), name).await.unwrap().unwrap());

@@ -12,20 +12,28 @@
 use std::fmt;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 /// Most bytes of a key: memcached's own limit.
 pub const KEY_BYTES_MAX: usize = 250;
 
+/// Bytes of a key that need no memory of their own: what most keys have.
+const KEY_BYTES_INLINE: usize = 32;
+
 /// A key: 1 to [`KEY_BYTES_MAX`] bytes. Binary and base64 clients may use any byte; only a clean key
 /// can stand on a line of text.
+///
+/// A command's key is copied several times on its way (to be routed by, to be answered with), so a
+/// short one stands here itself: copies cost no allocation and no count that threads share.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(Bytes);
+pub struct Key(SmallVec<[u8; KEY_BYTES_INLINE]>);
 
 impl Key {
     /// The key with these bytes, unless there are none or too many.
     #[must_use]
-    pub fn new(bytes: Bytes) -> Option<Self> {
-        (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self(bytes))
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let has_length = (1..=KEY_BYTES_MAX).contains(&bytes.len());
+        has_length.then(|| Self(SmallVec::from_slice(bytes)))
     }
 
     /// Its bytes.
@@ -84,6 +92,8 @@ pub enum What {
 pub struct Get {
     /// Whether the value is wanted: `touch` and `mg` without `v` do not want it.
     pub value: Wanted,
+    /// What of the rest is wanted: a tier downstream is asked for no more than that.
+    pub beside: Beside,
     /// Moves the expiry: `gat`, `touch`, `mg T`.
     pub touch: Option<ExpTime>,
     /// Makes an empty item on a miss, which the asker wins the right to fill: `mg N`.
@@ -98,11 +108,21 @@ impl Get {
     /// A plain `get`.
     pub const PLAIN: Self = Self {
         value: Wanted::Yes,
+        beside: Beside::Flags,
         touch: None,
         vivify: None,
         recache_below_s: None,
         counts_as_use: CountsAsUse::Yes,
     };
+
+    /// Whether it changes nothing that anybody is told of, so that equal reads may share one answer.
+    #[must_use]
+    pub const fn may_be_shared(&self) -> bool {
+        self.touch.is_none()
+            && self.vivify.is_none()
+            && self.recache_below_s.is_none()
+            && !matches!(self.beside, Beside::All)
+    }
 }
 
 impl Default for Get {
@@ -118,6 +138,21 @@ pub enum Wanted {
     No,
     /// The value too.
     Yes,
+}
+
+/// What is wanted beside the value, each level with all before it: what a tier need not find out
+/// costs nothing. More than was asked for may be told, and 0 or `None` where it was not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Beside {
+    /// The client's flags only: `get`.
+    #[default]
+    Flags,
+    /// Its cas: `gets`, binary, `c`.
+    Cas,
+    /// The seconds that are left: what a tier above needs to keep a copy, `t`.
+    Ttl,
+    /// All of it, also who is to fill it again, which only one reader is told: any `mg` of a client.
+    All,
 }
 
 /// Whether a read counts as a use: for eviction, and for what the next reader is told.
@@ -148,6 +183,8 @@ pub struct Set {
     pub invalidate: bool,
     /// Append and prepend make the item on a miss, with this expiry: `ms N`.
     pub vivify: Option<ExpTime>,
+    /// What is wanted of the stored item: its cas, or nothing.
+    pub beside: Beside,
 }
 
 impl Set {
@@ -163,6 +200,7 @@ impl Set {
             new_cas: None,
             invalidate: false,
             vivify: None,
+            beside: Beside::Flags,
         }
     }
 }
@@ -212,6 +250,8 @@ pub struct Count {
     pub new_cas: Option<Cas>,
     /// Moves the expiry: `ma T`.
     pub touch: Option<ExpTime>,
+    /// What is wanted beside the new number: its cas, the seconds that are left.
+    pub beside: Beside,
 }
 
 /// Up or down.
@@ -230,7 +270,7 @@ pub enum Outcome {
     Hit(Entry),
     /// Nothing there: get, touch, delete, arithmetic.
     Miss,
-    /// It was stored, and has this cas now.
+    /// It was stored, and has this cas now; 0 where the tier was not asked for it.
     Stored(Cas),
     /// The mode's condition did not hold: add over an item; replace, append, prepend without one.
     NotStored,
@@ -265,7 +305,7 @@ pub struct Entry {
     pub flags: u32,
     /// Its cas; 0 where the tier was not asked for it.
     pub cas: Cas,
-    /// Seconds that are left; `None` for ever.
+    /// Seconds that are left; `None` for ever, and where the tier was not asked for it.
     pub ttl_s: Option<u32>,
     /// Seconds since it was used before this.
     pub idle_s: u32,
@@ -294,9 +334,9 @@ pub enum Win {
 pub struct Counted {
     /// The number.
     pub number: u64,
-    /// Its item's cas.
+    /// Its item's cas; 0 where the tier was not asked for it.
     pub cas: Cas,
-    /// Seconds that are left; `None` for ever.
+    /// Seconds that are left; `None` for ever, and where the tier was not asked for it.
     pub ttl_s: Option<u32>,
 }
 
@@ -326,7 +366,7 @@ pub enum Failure {
     Overloaded,
     /// Sent, and not answered in time or before the connection broke.
     Unanswered,
-    /// Sent, and answered with an error or with what is no answer.
+    /// Answered with an error, or not to be said in the protocol of the server.
     Refused,
     /// We are stopping.
     Closing,

@@ -7,7 +7,7 @@ use super::config::{
     CONNECTIONS_MAX, CONNECTIONS_OPEN_MAX, Class, Config, DIRECTORIES_MAX, Dynamic, HttpLimits,
     PRIORITY_MAX,
 };
-use super::planted::CARRIED_MAX;
+use crate::planted::CARRIED_MAX;
 
 /// Most classes: each has its counts and a line in every table.
 const CLASSES_MAX: usize = 10;

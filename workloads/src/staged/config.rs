@@ -8,7 +8,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::planted::Planted;
+use crate::planted::Planted;
 
 /// Most connections that the clients may open: what an ordinary descriptor limit allows.
 pub const CONNECTIONS_MAX: u32 = 16_384;

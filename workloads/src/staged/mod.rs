@@ -6,7 +6,6 @@
 
 pub mod config;
 mod check;
-mod planted;
 mod pattern;
 pub mod files;
 pub mod page;
@@ -29,10 +28,10 @@ mod http;
 #[cfg(feature = "http")]
 pub mod deploy;
 
+pub use crate::planted::Planted;
 pub use config::Config;
 #[cfg(feature = "http")]
 pub use deploy::{SetupError, Staged};
 #[cfg(feature = "http")]
 pub use graph::Graph;
 pub use pattern::Pattern;
-pub use planted::Planted;

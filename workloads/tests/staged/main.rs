@@ -13,5 +13,7 @@ mod slow;
 mod stopping;
 mod overload;
 mod admin;
+#[path = "../books/mod.rs"]
+mod books;
 #[path = "../../../engine/tests/child/mod.rs"]
 mod child;

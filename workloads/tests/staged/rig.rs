@@ -5,10 +5,12 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use forebay::net::Address;
-use forebay::{Builder, Engine, Handle, ShardSnapshot};
+use forebay::{Builder, Engine, ShardSnapshot};
 use forebay_workloads::staged::files::FileId;
 use forebay_workloads::staged::page::PageId;
 use forebay_workloads::staged::{Config, Staged};
+
+use crate::books::check_books;
 
 /// Long enough for any machine: only a test that fails waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -85,25 +87,6 @@ impl Server {
         assert!(report.drained && report.stuck_shards.is_empty(), "{report:?}");
         check_books(&handle)
     }
-}
-
-/// The books of an engine that has stopped: what came in has gone out, been dropped for a reason that
-/// is counted, or never was admitted.
-#[track_caller]
-pub(crate) fn check_books(handle: &Handle) -> Vec<ShardSnapshot> {
-    let last = handle.snapshots().into_iter().map(|snapshot| (*snapshot.unwrap().shard).clone());
-    let shards: Vec<ShardSnapshot> = last.collect();
-    for shard in &shards {
-        assert_eq!(shard.requests_started, shard.requests_ended, "{shard:?}");
-        for ledger in &shard.ledgers {
-            assert_eq!(ledger.imbalance(), None, "{ledger:?}");
-            assert_eq!((ledger.live, ledger.queued, ledger.flights), (0, 0, 0), "{ledger:?}");
-        }
-        for (stage, ledger) in shard.stages.iter().zip(&shard.ledgers) {
-            assert_eq!(stage.imbalance(ledger.live), None, "{stage:?}");
-        }
-    }
-    shards
 }
 
 /// Waits until something is so.

@@ -1,0 +1,306 @@
+//! The cache as a connection sees it: an operation goes in, its outcome comes out.
+//!
+//! Where items are kept in memory, or in two tiers, each key has one shard, and a connection of
+//! another shard reaches it over the mesh, in batches: the stage [`Owned`]. Servers downstream alone
+//! need no such owner, since they are one for all shards: operations leave from the shard of their
+//! connection.
+//!
+//! ```text
+//!   memcached alone     connection ─▶ downstream's stages of this shard
+//!   anything else       connection ─▶ [cache], on the shard of the key ─▶ memory, or tier and tier
+//! ```
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use forebay::{
+    Batch, CallError, Outcome as Sent, Placement, ShardId, Stage, StageOptions, StageRef, n_shards,
+    on_shard, sleep,
+};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use super::downstream::Downstream;
+use super::operation::{ExpTime, Failure, Key, Operation, Outcome};
+use super::store::{Pass, Stats};
+use super::tier::Tier;
+use super::tiers::Tiers;
+
+/// Batches of a shard that are under way at once: one that waits for a lower tier must not keep the
+/// next from what is in memory, so there are as many as a tier may reasonably have unanswered.
+const BATCHES_MAX: usize = 256;
+/// Items that a step of the sweep looks at: some tens of microseconds.
+const SWEPT_ITEMS: u32 = 256;
+/// Between two passes of the sweep, in which nothing is gone that was there: memory comes back soon
+/// enough, and a host at rest stays at rest.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Between two steps of a pass: a million items take 40 s and a hundredth of the shard's time.
+const SWEEP_PAUSE: Duration = Duration::from_millis(10);
+
+/// What a shard has of the cache: the keys it owns, and what its connections have done.
+#[derive(Debug)]
+pub(super) struct Owned {
+    held: Held,
+    census: Census,
+}
+
+/// The keys that a shard owns, in one tier or two.
+#[derive(Debug)]
+pub(super) enum Held {
+    One(Tier),
+    Two(Box<Tiers>),
+}
+
+/// The connections of a shard, and what is counted of their commands beside the store.
+#[derive(Debug, Default)]
+struct Census {
+    n_connections: Cell<u64>,
+    n_accepted: Cell<u64>,
+    n_flushes: Cell<u64>,
+}
+
+/// What all shards have counted beside their stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Counted {
+    /// Connections that are open.
+    pub(super) n_connections: u64,
+    /// Connections that have ever been.
+    pub(super) n_accepted: u64,
+    /// `flush_all`.
+    pub(super) n_flushes: u64,
+}
+
+/// A connection is counted as open until this is dropped.
+#[derive(Debug)]
+pub(super) struct CountedConnection(Rc<Owned>);
+
+impl Drop for CountedConnection {
+    fn drop(&mut self) {
+        let n_connections = &self.0.census.n_connections;
+        n_connections.set(n_connections.get() - 1);
+    }
+}
+
+fn count(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}
+
+impl Owned {
+    pub(super) fn new(held: Held) -> Self {
+        Self { held, census: Census::default() }
+    }
+
+    fn counted(&self) -> Counted {
+        let Census { n_connections, n_accepted, n_flushes } = &self.census;
+        Counted {
+            n_connections: n_connections.get(),
+            n_accepted: n_accepted.get(),
+            n_flushes: n_flushes.get(),
+        }
+    }
+}
+
+impl Held {
+    fn apply_at_once(&self, operation: &Operation) -> Option<Outcome> {
+        match self {
+            Self::One(tier) => tier.apply_at_once(operation),
+            Self::Two(tiers) => tiers.apply_at_once(operation),
+        }
+    }
+
+    async fn apply(&self, operation: &Operation) -> Outcome {
+        match self {
+            Self::One(tier) => tier.apply(operation).await,
+            Self::Two(tiers) => tiers.apply(operation).await,
+        }
+    }
+
+    /// Its tiers, the upper first.
+    fn tiers(&self) -> impl Iterator<Item = &Tier> {
+        let (upper, lower) = match self {
+            Self::One(tier) => (tier, None),
+            Self::Two(tiers) => {
+                let [upper, lower] = tiers.each();
+                (upper, Some(lower))
+            }
+        };
+        std::iter::once(upper).chain(lower)
+    }
+
+    /// What its memory holds and has done, all tiers together; `None` if nothing is in memory.
+    fn stats(&self) -> Option<Stats> {
+        let stats = self
+            .tiers()
+            .filter_map(Tier::store)
+            .map(|(store, clock)| store.borrow().stats(clock.now()));
+        stats.reduce(|mut sum, other| {
+            sum.add(&other);
+            sum
+        })
+    }
+
+    fn flush_all(&self, delay: ExpTime) {
+        for (store, clock) in self.tiers().filter_map(Tier::store) {
+            store.borrow_mut().flush_all(clock.now(), delay);
+        }
+    }
+
+    /// Looks at some items of each tier for what is gone. Tells whether there is more to look at.
+    fn sweep(&self) -> Pass {
+        let mut pass = Pass::Ended;
+        for (store, clock) in self.tiers().filter_map(Tier::store) {
+            if store.borrow_mut().sweep(clock.now(), SWEPT_ITEMS).pass == Pass::Going {
+                pass = Pass::Going;
+            }
+        }
+        pass
+    }
+}
+
+impl Stage for Owned {
+    type Item = Operation;
+    type Key = Key;
+    type Class = ();
+    type Value = Outcome;
+    type Error = Failure;
+
+    fn key(operation: &Operation) -> Key {
+        operation.key.clone()
+    }
+
+    fn class(_: &Operation) {}
+
+    async fn run(self: Rc<Self>, batch: Batch<Self>) -> Result<(), Failure> {
+        let this = &self.held;
+        let mut waiting = FuturesUnordered::new();
+        for item in batch.items() {
+            match this.apply_at_once(item.item()) {
+                Some(outcome) => item.settle(Ok(outcome)),
+                None => waiting.push(async move {
+                    item.settle(Ok(this.apply(item.item()).await));
+                }),
+            }
+        }
+        while waiting.next().await.is_some() {}
+        Ok(())
+    }
+}
+
+/// What the stage of the keys of a shard allows by default.
+pub(super) fn owned_options() -> StageOptions {
+    let mut options = StageOptions::default();
+    options.placement = Placement::Owner;
+    options.permits = BATCHES_MAX;
+    options
+}
+
+/// The whole cache, from any shard.
+#[derive(Debug, Clone)]
+pub(super) struct Cache {
+    owned: StageRef<Owned>,
+    /// Servers that operations go to without asking an owner.
+    downstream: Option<Downstream>,
+}
+
+impl Cache {
+    /// With the stage of what shards own; `downstream` where all items are with servers.
+    pub(super) const fn new(owned: StageRef<Owned>, downstream: Option<Downstream>) -> Self {
+        Self { owned, downstream }
+    }
+
+    /// Does an operation. Dropped half-way, it may be done or not.
+    pub(super) async fn apply(&self, operation: Operation) -> Outcome {
+        if let Some(downstream) = &self.downstream {
+            return downstream.apply(operation).await;
+        }
+        match self.owned.call(operation).await {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Failed(failure(&error)),
+        }
+    }
+
+    /// Makes all items that are in memory nothing, on every shard, now or when this time comes.
+    pub(super) async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
+        let here = self.owned.instance();
+        // Servers downstream may have other clients, whose items are not ours to flush.
+        if here.held.tiers().any(|tier| tier.store().is_none()) {
+            return Err(Failure::Refused);
+        }
+        count(&here.census.n_flushes);
+        let owned = self.owned;
+        let flushed = everywhere(move || owned.instance().held.flush_all(delay)).await;
+        flushed.map(|_| ()).ok_or(Failure::Unanswered)
+    }
+
+    /// What is in memory on all shards together, if anything is kept there, and what shards have
+    /// counted beside. `None` if one does not answer.
+    pub(super) async fn counted(&self) -> Option<(Option<Stats>, Counted)> {
+        let owned = self.owned;
+        let of_shards = everywhere(move || {
+            let here = owned.instance();
+            (here.held.stats(), here.counted())
+        });
+        let (mut stats, mut counted) = (None::<Stats>, Counted::default());
+        for (of_store, of_shard) in of_shards.await? {
+            match (&mut stats, of_store) {
+                (Some(sum), Some(other)) => sum.add(&other),
+                (None, other) => stats = other,
+                (Some(_), None) => {}
+            }
+            counted.n_connections += of_shard.n_connections;
+            counted.n_accepted += of_shard.n_accepted;
+            counted.n_flushes += of_shard.n_flushes;
+        }
+        Some((stats, counted))
+    }
+
+    /// Counts a connection of this shard.
+    pub(super) fn count_connection(&self) -> CountedConnection {
+        let here = self.owned.instance();
+        count(&here.census.n_connections);
+        count(&here.census.n_accepted);
+        CountedConnection(here)
+    }
+
+    /// Returns the memory of what has expired on this shard, for ever: a pass every now and then, a
+    /// step of which takes some tens of microseconds.
+    pub(super) async fn sweep_for_ever(self) {
+        let here = self.owned.instance();
+        loop {
+            sleep(SWEEP_EVERY).await;
+            while here.held.sweep() == Pass::Going {
+                sleep(SWEEP_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What `ask` gives on each shard; `None` if one does not answer.
+async fn everywhere<T, F>(ask: F) -> Option<Vec<T>>
+where
+    T: Send + 'static,
+    F: Fn() -> T + Clone + Send + 'static,
+{
+    // All begin before the first is awaited.
+    let asked: Vec<_> = (0..n_shards())
+        .map(|shard| {
+            let ask = ask.clone();
+            on_shard(ShardId::new(shard), move || async move { ask() })
+        })
+        .collect();
+    let mut answers = Vec::with_capacity(asked.len());
+    for answer in asked {
+        answers.push(answer.await.ok()?);
+    }
+    Some(answers)
+}
+
+fn failure(error: &CallError<Failure>) -> Failure {
+    match error {
+        CallError::Item(failure) | CallError::Batch(failure) => **failure,
+        CallError::Shed(_) | CallError::Expired(Sent::NotSent) => Failure::Overloaded,
+        CallError::Closed(Sent::NotSent) => Failure::Closing,
+        _ => Failure::Unanswered,
+    }
+}

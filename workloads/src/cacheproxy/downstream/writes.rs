@@ -1,0 +1,114 @@
+//! What changes items of one server, and reads that nobody may share: pipelined, in order.
+//!
+//! One connection and one batch at a time, so operations are done in the order of their calls. When a
+//! write has been answered, and before its caller is told, reads of its key that are under way on any
+//! shard are closed to further callers. Whoever reads after the caller was told, wherever it is, then
+//! has an answer that the server gave after the write.
+//!
+//! ```text
+//!   server: STORED ─▶ touch here ─▶ touch on every other shard ─▶ settle ─▶ the caller goes on
+//! ```
+//!
+//! Reads stay on the shard of their connection for that price: with an owner shard for each key, most
+//! reads would cross shards there and back, and reads are what there is most of. A write that was
+//! not answered may be done at any later time, for all that can be known.
+
+use std::rc::Rc;
+
+use forebay::{Batch, RequestError, ShardId, Stage, StageRef, n_shards, on_shard, this_shard};
+
+use super::pool::{Pool, Take};
+use super::reads::{ReadKey, Reads};
+use crate::cacheproxy::operation::{Failure, Get, Key, Operation, Outcome};
+use crate::cacheproxy::wire::bytes_about;
+
+/// The writes of one server on one shard.
+#[derive(Debug)]
+pub(super) struct Writes {
+    pub(super) pool: Pool,
+    pub(super) reads: StageRef<Reads>,
+    pub(super) sharing: Sharing,
+}
+
+/// Which reads a write closes to further callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Those of its key, on every shard.
+    EndedByWrites,
+    /// Planted fault: those of its key on its own shard only.
+    #[cfg(test)]
+    EndedHere,
+    /// Planted fault: none.
+    #[cfg(test)]
+    NeverEnded,
+}
+
+impl Stage for Writes {
+    type Item = Operation;
+    type Key = Key;
+    type Class = ();
+    type Value = Outcome;
+    type Error = Failure;
+
+    fn key(item: &Operation) -> Key {
+        item.key.clone()
+    }
+
+    fn class(_: &Operation) {}
+
+    fn weight(item: &Operation) -> u64 {
+        bytes_about(item) as u64
+    }
+
+    async fn run(self: Rc<Self>, batch: Batch<Self>) -> Result<(), Failure> {
+        let items: Vec<_> = batch.items().collect();
+        let operations: Vec<&Operation> = items.iter().map(|item| item.item()).collect();
+        let mut exchange = self.pool.send(&operations, Take::Any).await?;
+        while let Some(told) = exchange.told().await.map_err(|_broken| Failure::Unanswered)? {
+            let keys = told.iter().map(|(idx, _)| operations[*idx].key.clone()).collect();
+            let ended = self.end_sharing(keys).await;
+            for (idx, outcome) in told {
+                // Done, but somebody may still be told what was before: nobody may rely on it.
+                items[idx].settle(ended.map(|()| outcome).map_err(|_error| Failure::Unanswered));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Writes {
+    async fn end_sharing(&self, keys: Vec<Key>) -> Result<(), RequestError> {
+        match self.sharing {
+            Sharing::EndedByWrites => end_sharing_here(self.reads, &keys),
+            #[cfg(test)]
+            Sharing::EndedHere => {
+                end_sharing_here(self.reads, &keys);
+                return Ok(());
+            }
+            #[cfg(test)]
+            Sharing::NeverEnded => return Ok(()),
+        }
+        let others = (0..n_shards()).map(ShardId::new).filter(|shard| *shard != this_shard());
+        // All begin before the first is awaited.
+        let touched: Vec<_> = others
+            .map(|shard| {
+                let (reads, keys) = (self.reads, keys.clone());
+                on_shard(shard, move || async move { end_sharing_here(reads, &keys) })
+            })
+            .collect();
+        for touched in touched {
+            match touched.await {
+                // A shard that has ended, or ends, answers nobody any more.
+                Ok(()) | Err(RequestError::PeerGone | RequestError::Closed) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn end_sharing_here(reads: StageRef<Reads>, keys: &[Key]) {
+    for key in keys {
+        reads.touch(&ReadKey { key: key.clone(), get: Get::PLAIN });
+    }
+}

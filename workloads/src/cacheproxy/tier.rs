@@ -1,0 +1,66 @@
+//! One tier of a cache on one shard: memory of its own, or servers downstream.
+
+use std::cell::RefCell;
+#[cfg(test)]
+use std::rc::Rc;
+
+use super::chunks::Chunked;
+use super::clock::Clock;
+use super::downstream::Downstream;
+use super::operation::{Operation, Outcome};
+#[cfg(test)]
+use super::scripted::Scripted;
+use super::store::Store;
+
+/// Where items are kept.
+#[derive(Debug)]
+pub(super) enum Tier {
+    /// In this shard's memory.
+    Embedded { store: Box<RefCell<Store>>, clock: Clock },
+    /// With memcached.
+    Memcached(Downstream),
+    /// With memcached, large values in pieces.
+    Chunked(Box<Chunked>),
+    /// What a test makes of it.
+    #[cfg(test)]
+    Scripted(Rc<Scripted>),
+}
+
+impl Tier {
+    pub(super) fn embedded(store: Store, clock: Clock) -> Self {
+        Self::Embedded { store: Box::new(RefCell::new(store)), clock }
+    }
+
+    /// What comes of an operation where nothing has to be waited for.
+    pub(super) fn apply_at_once(&self, operation: &Operation) -> Option<Outcome> {
+        match self {
+            Self::Embedded { store, clock } => {
+                Some(store.borrow_mut().apply(clock.now(), operation))
+            }
+            Self::Memcached(_) | Self::Chunked(_) => None,
+            #[cfg(test)]
+            Self::Scripted(_) => None,
+        }
+    }
+
+    /// Does an operation. Dropped half-way, it may be done or not.
+    pub(super) async fn apply(&self, operation: &Operation) -> Outcome {
+        match self {
+            Self::Embedded { store, clock } => store.borrow_mut().apply(clock.now(), operation),
+            Self::Memcached(downstream) => downstream.apply(operation.clone()).await,
+            Self::Chunked(chunked) => Box::pin(chunked.apply(operation.clone())).await,
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.apply(operation).await,
+        }
+    }
+
+    /// The store of an embedded tier.
+    pub(super) fn store(&self) -> Option<(&RefCell<Store>, Clock)> {
+        match self {
+            Self::Embedded { store, clock } => Some((store, *clock)),
+            Self::Memcached(_) | Self::Chunked(_) => None,
+            #[cfg(test)]
+            Self::Scripted(_) => None,
+        }
+    }
+}
