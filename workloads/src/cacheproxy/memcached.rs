@@ -35,11 +35,36 @@ impl Memcached {
         self.address
     }
 
-    /// Sends it a signal, as `kill` names it: `-STOP`, `-CONT`.
-    pub(crate) fn signal(&self, signal: &str) {
+    /// Stops it, as a debugger does, and returns when no thread of it runs any more: the signal is
+    /// sent before it is heard.
+    pub(crate) fn stop(&self) {
+        self.signal("-STOP");
+        let begun = Instant::now();
+        while !self.is_stopped() {
+            assert!(begun.elapsed() < START_MAX, "{} does not stop", self.process.id());
+            std::thread::yield_now();
+        }
+    }
+
+    /// Lets it run again.
+    pub(crate) fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Sends it a signal, as `kill` names it.
+    fn signal(&self, signal: &str) {
         let pid = self.process.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status();
         assert!(sent.is_ok_and(|status| status.success()), "no signal {signal} to {pid}");
+    }
+
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap();
+            // `<id> (<name>) <state> ...`
+            stat.rsplit_once(") ").is_some_and(|(_, told)| told.starts_with('T'))
+        })
     }
 }
 

@@ -123,14 +123,14 @@ fn a_server_that_is_stopped_costs_a_client_no_more_than_the_deadline() {
     for server in settings(&backend.address()) {
         let mut client = server.connect();
         assert_eq!(round(&mut client), ALL_RIGHT);
-        backend.signal("-STOP");
+        backend.stop();
         let begun = Instant::now();
         client.send(b"get f1000\r\n");
         assert!(client.line().starts_with("SERVER_ERROR "));
         assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
         let told = round(&mut client);
         assert!(told.n_failed >= KEYS, "all writes failed: {told:?}");
-        backend.signal("-CONT");
+        backend.go_on();
         // What was asked of the old connections is no answer to what is asked now.
         eventually("it is found again", || round(&mut server.connect()) == ALL_RIGHT);
         server.stop();

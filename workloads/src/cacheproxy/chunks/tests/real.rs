@@ -204,10 +204,10 @@ fn a_write_that_fails_half_way_leaves_the_old_value() {
     let (Some(stays), Some(stops)) = (Memcached::start(), Memcached::start()) else { return };
     let process = Process::start(&[stays.address(), stops.address()]);
     assert_eq!(process.apply(set("a", bytes(20_000))), Outcome::Stored(0));
-    stops.signal("-STOP");
+    stops.stop();
     assert!(matches!(process.apply(set("a", vec![b'x'; 20_000])), Outcome::Failed(_)));
     assert!(matches!(process.apply(get("a")), Outcome::Failed(_)));
-    stops.signal("-CONT");
+    stops.go_on();
     let seen = process.run(|downstream| async move {
         let tier = chunked(downstream, 2);
         let give_up_at = now().after(Duration::from_secs(20));

@@ -156,12 +156,12 @@ fn a_server_that_is_stopped_is_waited_for_no_longer_than_promised() {
     let Some(server) = Memcached::start() else { return };
     let proxy = Proxy::start(&config(&[server.address()]));
     assert!(!proxy.apply(sets(100)).iter().any(is_failure));
-    server.signal("-STOP");
+    server.stop();
     for _again in 0..4 {
         assert!(proxy.apply(gets(1_000)).iter().all(is_failure));
         assert!(proxy.apply(sets(1_000)).iter().all(is_failure));
     }
-    server.signal("-CONT");
+    server.go_on();
     assert_eq!(value(&proxy.await_answer("key-0")), Some(&b"value-0"[..]));
     proxy.stop();
 }
