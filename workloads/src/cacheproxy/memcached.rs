@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a server may take to come up.
+/// How long a server may take to come up, or to be stopped.
 const START_MAX: Duration = Duration::from_secs(10);
 
 /// A process that serves on an address, until it is dropped.
@@ -39,11 +39,7 @@ impl Memcached {
     /// sent before it is heard.
     pub(crate) fn stop(&self) {
         self.signal("-STOP");
-        let begun = Instant::now();
-        while !self.is_stopped() {
-            assert!(begun.elapsed() < START_MAX, "{} does not stop", self.process.id());
-            std::thread::yield_now();
-        }
+        eventually("it is stopped", || self.is_stopped());
     }
 
     /// Lets it run again.
@@ -95,11 +91,16 @@ pub(crate) fn free_address() -> SocketAddr {
 }
 
 /// Waits until somebody listens.
-#[expect(clippy::disallowed_methods, reason = "a test waits for a process, off any shard")]
 pub(crate) fn await_listening(address: SocketAddr) {
+    eventually("somebody listens", || TcpStream::connect(address).is_ok());
+}
+
+/// Waits until this is so.
+#[expect(clippy::disallowed_methods, reason = "a test waits for a process, off any shard")]
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let started = Instant::now();
-    while TcpStream::connect(address).is_err() {
-        assert!(started.elapsed() < START_MAX, "nobody listens on {address}");
+    while !is_so() {
+        assert!(started.elapsed() < START_MAX, "not in {START_MAX:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
