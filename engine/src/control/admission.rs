@@ -101,7 +101,8 @@ impl AdmissionRate {
     }
 
     /// Answers one call that asks to be let in, and hands out passes to as many more as may come in
-    /// at the same time. Those handed out earlier are worth nothing any more, for time has passed.
+    /// at the same time. Those handed out earlier and not used
+    /// are taken back first.
     pub(crate) fn admit(&mut self, now: Time, door: &Door) -> Verdict {
         self.bucket.put_back(door.take_passes());
         match self.bucket.take(now) {

@@ -9,7 +9,8 @@
 //! kernel's buffer before anything is waited for, since all connections of a shard share those.
 //!
 //! What one client can make us hold is bounded: a chunk and the commands of one run; the values of one
-//! run or of a part of a long get; answers of up to a piece, beyond which writing waits for the client.
+//! run or of a part of a long get, and the answers they make; beyond a piece of those, no further command
+//! is answered before the client has taken some.
 
 use std::io;
 use std::rc::Rc;

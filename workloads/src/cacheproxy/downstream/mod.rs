@@ -137,7 +137,10 @@ impl Downstream {
                     stages.writes.call(operation).await
                 };
                 match (outcome(reply), self.unanswered_reads) {
-                    (Outcome::Failed(_), UnansweredReads::Miss) => Outcome::Miss,
+                    // One that changes something was perhaps done, or is still to be.
+                    (Outcome::Failed(_), UnansweredReads::Miss) if get.may_be_shared() => {
+                        Outcome::Miss
+                    }
                     (outcome, _) => outcome,
                 }
             }

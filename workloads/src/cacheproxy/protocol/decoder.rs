@@ -27,7 +27,7 @@ use super::{binary, text};
 pub struct Limits {
     /// Most bytes of a value. A store of more is refused before its value is read.
     pub value_bytes_max: u32,
-    /// Most bytes of a line of text with several keys; a command of such a line takes up to 16 times
+    /// Most bytes of a line of text with several keys; a command of such a line takes up to 24 times
     /// as many. Any other line has at most 2,048, as in memcached.
     pub line_bytes_max: u32,
 }

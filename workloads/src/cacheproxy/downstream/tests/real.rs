@@ -172,6 +172,10 @@ fn a_dead_server_is_a_miss_where_the_file_says_so() {
     let unanswered_reads = UnansweredReads::Miss;
     let proxy = Proxy::start(&Config { unanswered_reads, ..config(&[address]) });
     assert_eq!(proxy.apply_one(get("a")), Outcome::Miss);
+    // One that moves an expiry is a change: nobody may take it for done where there was nothing.
+    let touch = Get { touch: Some(ExpTime(1)), ..Get::PLAIN };
+    let touched = proxy.apply_one(Operation { what: What::Get(touch), ..get("a") });
+    assert_eq!(touched, Outcome::Failed(Failure::Unavailable));
     assert_eq!(proxy.apply_one(set("a", "b")), Outcome::Failed(Failure::Unavailable));
     proxy.stop();
 }
