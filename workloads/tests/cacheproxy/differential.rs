@@ -15,8 +15,8 @@ use fastrand::Rng;
 
 use crate::alike::{self, Uses, ends_with_opcode};
 use crate::corpus::{Current, KEYS, Promises, Writer, packet};
-use crate::oracle::Memcached;
-use crate::rig::{Client, Server, embedded, proxy, two_tiers};
+use crate::memcached::Memcached;
+use crate::rig::{Client, Server, connect, embedded, proxy, two_tiers};
 
 /// Steps of each seed, and commands of each step at most.
 const STEPS: usize = 150;
@@ -116,7 +116,7 @@ fn difference(
     distort: Distort,
 ) -> Option<String> {
     let mut ours = Side { asked: server.connect(), looked: server.connect() };
-    let mut theirs = Side { asked: oracle.connect(), looked: oracle.connect() };
+    let mut theirs = Side { asked: connect(oracle.address()), looked: connect(oracle.address()) };
     // Afterwards no key has an item, and none will have the first cas of all.
     let begin = KEYS.map(|key| format!("ms {key} 1\r\n1\r\nmd {key}\r\n")).concat();
     for side in [&mut ours, &mut theirs] {

@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
 
 use forebay::net::Address;
 use forebay::{Builder, Engine};
@@ -13,9 +12,8 @@ use forebay_workloads::cacheproxy::{
 };
 
 use crate::books::check_books;
+pub(crate) use crate::memcached::{PATIENCE, eventually};
 
-/// Long enough for any machine: only a test that fails waits so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Chooses what the service chooses at random.
 const SEED: u64 = 20_260_101;
 
@@ -25,18 +23,23 @@ pub(crate) fn embedded() -> Service {
 }
 
 /// A service in front of these servers.
-pub(crate) fn proxy(servers: &[Address]) -> Service {
-    Service { l1: TierConfig::Memcached(downstream::Config::of(servers)), ..Service::default() }
+pub(crate) fn proxy(servers: &[SocketAddr]) -> Service {
+    Service { l1: memcached(servers), ..Service::default() }
 }
 
 /// A service with copies in memory of what these servers have.
-pub(crate) fn two_tiers(servers: &[Address]) -> Service {
+pub(crate) fn two_tiers(servers: &[SocketAddr]) -> Service {
     Service {
         orchestration: Orchestration::L1L2,
         l1: TierConfig::Embedded(Embedded::default()),
-        l2: Some(TierConfig::Memcached(downstream::Config::of(servers))),
+        l2: Some(memcached(servers)),
         ..Service::default()
     }
+}
+
+fn memcached(servers: &[SocketAddr]) -> TierConfig {
+    let servers: Vec<Address> = servers.iter().copied().map(Address::Tcp).collect();
+    TierConfig::Memcached(downstream::Config::of(&servers))
 }
 
 /// A running service.
@@ -115,16 +118,6 @@ impl Server {
         let report = self.engine.stop(PATIENCE);
         assert!(report.drained && report.stuck_shards.is_empty(), "{report:?}");
         check_books(&handle);
-    }
-}
-
-/// Waits until something is so.
-#[track_caller]
-pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "never: {what}");
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
