@@ -6,9 +6,10 @@ use std::net::{SocketAddr, TcpStream};
 use forebay::net::Address;
 use forebay::{Builder, Engine};
 pub(crate) use forebay_workloads::cacheproxy::Limits;
+use forebay_workloads::cacheproxy::chunks::ChunksConfig;
 use forebay_workloads::cacheproxy::downstream;
 use forebay_workloads::cacheproxy::{
-    Cacheproxy, Config, Embedded, Orchestration, Service, TierConfig,
+    Cacheproxy, ChunkedTier, Config, Embedded, Orchestration, Service, TierConfig,
 };
 
 use crate::books::check_books;
@@ -37,9 +38,30 @@ pub(crate) fn two_tiers(servers: &[SocketAddr]) -> Service {
     }
 }
 
+/// A service with copies on one server of what another has.
+pub(crate) fn tiers_of(orchestration: Orchestration, [l1, l2]: [SocketAddr; 2]) -> Service {
+    Service {
+        orchestration,
+        l1: memcached(&[l1]),
+        l2: Some(memcached(&[l2])),
+        ..Service::default()
+    }
+}
+
+/// A service in front of these servers that cuts values into the smallest pieces there are.
+pub(crate) fn chunked(servers: &[SocketAddr]) -> Service {
+    let chunks = ChunksConfig { piece_bytes: 512, value_bytes_max: 1 << 20 };
+    let tier = ChunkedTier { memcached: downstream_of(servers), chunks };
+    Service { l1: TierConfig::Chunked(tier), ..Service::default() }
+}
+
 fn memcached(servers: &[SocketAddr]) -> TierConfig {
+    TierConfig::Memcached(downstream_of(servers))
+}
+
+fn downstream_of(servers: &[SocketAddr]) -> downstream::Config {
     let servers: Vec<Address> = servers.iter().copied().map(Address::Tcp).collect();
-    TierConfig::Memcached(downstream::Config::of(&servers))
+    downstream::Config::of(&servers)
 }
 
 /// A running service.
@@ -92,13 +114,7 @@ impl Server {
     /// The number of this name in `stats`.
     #[track_caller]
     pub(crate) fn stat(&self, name: &str) -> u64 {
-        let mut client = self.connect();
-        client.send(b"stats\r\n");
-        let told = client.read_until(|came| came.ends_with(b"END\r\n"));
-        let told = String::from_utf8(told).unwrap();
-        let prefix = format!("STAT {name} ");
-        let number = told.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok());
-        number.unwrap_or_else(|| panic!("no {name} in {told}"))
+        stat(self.address(), name)
     }
 
     /// The server answers as ever.
@@ -119,6 +135,18 @@ impl Server {
         assert!(report.drained && report.stuck_shards.is_empty(), "{report:?}");
         check_books(&handle);
     }
+}
+
+/// The number of this name in what is answered there to `stats`.
+#[track_caller]
+pub(crate) fn stat(address: SocketAddr, name: &str) -> u64 {
+    let mut client = connect(address);
+    client.send(b"stats\r\n");
+    let told = client.read_until(|came| came.ends_with(b"END\r\n"));
+    let told = String::from_utf8(told).unwrap();
+    let prefix = format!("STAT {name} ");
+    let number = told.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok());
+    number.unwrap_or_else(|| panic!("no {name} in {told}"))
 }
 
 /// One side of a connection.
