@@ -16,6 +16,7 @@ use forebay_workloads::cacheproxy::wire::{Dialect, Replies, encode};
 use super::asks::{Ask, Asks};
 use super::contents::{Contents, KeyIdx, Version};
 use super::counts::Counts;
+use super::greeting;
 use super::ledger::Ledger;
 use crate::load::Ended;
 use crate::streams::Dialogue;
@@ -59,6 +60,8 @@ impl Town {
 /// One client.
 pub(super) struct Client {
     town: Rc<Town>,
+    /// Whether it waits for the answer to its greeting; nothing else is in flight then.
+    is_greeting: bool,
     in_flight: VecDeque<InFlight>,
 }
 
@@ -86,7 +89,7 @@ struct Read {
 
 impl Client {
     pub(super) fn new(town: &Rc<Town>) -> Self {
-        Self { town: Rc::clone(town), in_flight: VecDeque::new() }
+        Self { town: Rc::clone(town), is_greeting: false, in_flight: VecDeque::new() }
     }
 
     fn read(&self, key: KeyIdx) -> (Read, Operation) {
@@ -121,6 +124,11 @@ impl Client {
 }
 
 impl Dialogue for Client {
+    fn put_greeting(&mut self, out: &mut Vec<u8>) {
+        greeting::put(self.town.dialect, out);
+        self.is_greeting = true;
+    }
+
     fn put_request(&mut self, out: &mut Vec<u8>) {
         let ask = self.town.asks.borrow_mut().draw();
         let n_before = out.len();
@@ -130,6 +138,11 @@ impl Dialogue for Client {
     }
 
     fn take_reply(&mut self, received: &mut &[u8]) -> Result<Option<Ended>, String> {
+        if self.is_greeting {
+            let answer = greeting::take_answer(self.town.dialect, received)?;
+            self.is_greeting = answer.is_none();
+            return Ok(answer.map(|()| Ended::Right));
+        }
         let n_before = received.len();
         let ended = self.take(received);
         self.town.counts.borrow_mut().received_bytes += n_before - received.len();
@@ -326,6 +339,21 @@ mod tests {
         let mut received = &rest[..];
         assert_eq!(client.take_reply(&mut received), Ok(Some(Ended::Right)));
         assert!(client.take_reply(&mut received).unwrap_err().contains("no request"));
+    }
+
+    #[test]
+    fn a_greeting_asks_for_no_key_and_counts_as_nothing() {
+        let (town, mut client) = client(SETS);
+        let mut greeting = Vec::new();
+        client.put_greeting(&mut greeting);
+        assert_eq!(greeting, b"version\r\n");
+        let reply = client.take_reply(&mut &b"VERSION 1.6.18\r\n"[..]);
+        assert_eq!(reply, Ok(Some(Ended::Right)));
+        let counts = town.counts.take();
+        assert_eq!((counts.requests, counts.received_bytes), (0, 0));
+        assert_eq!(asked(&mut client, b"STORED\r\n"), Ok(Some(Ended::Right)));
+        // Its first write: the greeting has begun none.
+        assert_eq!(town.ledger.borrow().floor(KeyIdx(0)), Version(1));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod contents;
 mod ledger;
 mod asks;
 mod counts;
+mod greeting;
 mod client;
 mod preload;
 mod servers;

@@ -84,8 +84,8 @@ impl Backends {
         let mut look = BackendsLook { cpu_ns: Ok(0), gets: 0, sets: 0 };
         for backend in &self.0 {
             let stats = Stats::of(backend.address())?;
-            look.gets += stats.get("cmd_get");
-            look.sets += stats.get("cmd_set");
+            look.gets += stats.get("cmd_get")?;
+            look.sets += stats.get("cmd_set")?;
         }
         // Last: what was asked above costs them something, once before a phase and once behind it.
         for backend in &self.0 {

@@ -32,7 +32,7 @@ pub(crate) fn start(cpus: &[usize], backends: &[SocketAddr]) -> Result<Running, 
 fn start_once(cpus: &[usize], backends: &[SocketAddr]) -> Result<Running, CellError> {
     let broken = |error: io::Error| CellError::Setup(format!("nutcracker: {error}"));
     let directory = tempfile::tempdir().map_err(broken)?;
-    let (port, stats_port) = (free_port().map_err(broken)?, free_port().map_err(broken)?);
+    let [port, stats_port] = free_ports().map_err(broken)?;
     let file = |name: &str| directory.path().join(name);
     fs::write(file("settings.yml"), settings(port, backends)).map_err(broken)?;
     let args: Vec<OsString> = vec![
@@ -52,9 +52,17 @@ fn start_once(cpus: &[usize], backends: &[SocketAddr]) -> Result<Running, CellEr
     start.run(|_| Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
 }
 
-/// A port that nobody has right now: it cannot choose one itself.
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// Ports that nobody has right now: it cannot choose any itself. All are held until the last is
+/// chosen, else the same one could be chosen again.
+fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
+    let mut ports = [0; N];
+    let mut held = Vec::with_capacity(N);
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
 }
 
 /// One connection to each memcached, as few as it can have, and keys spread as libketama does.
@@ -74,6 +82,14 @@ fn settings(port: u16, backends: &[SocketAddr]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_port_is_chosen_twice() {
+        // Of some 28,000 ports, so many that one of them would come again nearly always.
+        let mut ports: [u16; 500] = free_ports().unwrap();
+        ports.sort_unstable();
+        assert!(ports.windows(2).all(|two| two[0] != two[1]), "{ports:?}");
+    }
 
     #[test]
     fn every_memcached_stands_in_the_settings_with_the_same_weight() {

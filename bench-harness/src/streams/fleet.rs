@@ -31,7 +31,7 @@ pub(crate) struct Fleet<D> {
 }
 
 /// Opens all connections, each with the dialogue that `dialogue` gives for its number, and has each
-/// answer one request, so that none is only half there. One that breaks at once or answers wrong
+/// answer a greeting, so that none is only half there. One that breaks at once or answers wrong
 /// stands in the book; one that cannot be opened is an error.
 pub(crate) async fn connect<D: Dialogue + 'static>(
     address: SocketAddr,
@@ -76,10 +76,10 @@ async fn connect_every<D: Dialogue>(
     Ok(lines)
 }
 
-/// Waits for one reply.
+/// Greets, and waits for the reply.
 async fn greet<D: Dialogue>(line: &Line<D>) -> Result<(), Over> {
     let mut out = Vec::new();
-    line.put_request(&mut out);
+    line.put_greeting(&mut out);
     line.send(&mut out).await?;
     let mut replied = false;
     while !replied {

@@ -51,6 +51,11 @@ impl<D: Dialogue> Line<D> {
         }
     }
 
+    /// Appends what is said first.
+    pub(super) fn put_greeting(&self, out: &mut Vec<u8>) {
+        self.dialogue.borrow_mut().put_greeting(out);
+    }
+
     /// Appends the next request.
     pub(super) fn put_request(&self, out: &mut Vec<u8>) {
         self.dialogue.borrow_mut().put_request(out);

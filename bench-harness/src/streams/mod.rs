@@ -21,6 +21,12 @@ pub(crate) use phase::{Order, count_calls, run_phase};
 
 /// What is said on one connection. Replies come in the order of their requests.
 pub(crate) trait Dialogue {
+    /// Appends what is said first, alone, before anything is measured. A request like any other,
+    /// unless that would leave something behind.
+    fn put_greeting(&mut self, out: &mut Vec<u8>) {
+        self.put_request(out);
+    }
+
     /// Appends the next request.
     fn put_request(&mut self, out: &mut Vec<u8>);
 

@@ -30,6 +30,7 @@ mod config;
 mod deploy;
 pub mod load;
 #[cfg(test)]
+#[allow(dead_code, reason = "the tests of the service on an engine use the rest")]
 mod memcached;
 #[cfg(test)]
 mod scripted;

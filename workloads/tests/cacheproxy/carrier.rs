@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use forebay::net::Address;
-
 /// Bytes that are carried at once.
 const PART_BYTES: usize = 16 << 10;
 
@@ -29,8 +27,7 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
-    pub(crate) fn start(to: &Address, carries: Carries) -> Self {
-        let Address::Tcp(to) = *to else { panic!("only TCP is carried to, not {to}") };
+    pub(crate) fn start(to: SocketAddr, carries: Carries) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let is_closed = Arc::new(AtomicBool::new(false));
@@ -46,8 +43,8 @@ impl Carrier {
         Self { address, is_closed }
     }
 
-    pub(crate) fn address(&self) -> Address {
-        Address::Tcp(self.address)
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 

@@ -5,28 +5,35 @@
 //!
 //! What a setting cannot promise is left out there. In front of servers: `flush_all`, which is refused,
 //! since the servers may have other clients; and whether an item has been read before, since reads go side
-//! by side. With two tiers beside: who has the right to fill a stale item, since a read that finds no
-//! copy above has to ask below in a way that wins it.
+//! by side, and since pieces are read where only their item is asked for. With two tiers beside: who has
+//! the right to fill a stale item, since a read that finds no copy above has to ask below in a way that
+//! wins it.
+//!
+//! Two settings have fewer seeds. A service for bulk writes brings nothing into its upper tier: there
+//! another service, which reads through the same two, does so before each step, and what it reads is
+//! compared as well. And values in pieces: none is a number, which those of 1.6.18 may be.
 
-use std::collections::BTreeMap;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use fastrand::Rng;
+use forebay_workloads::cacheproxy::Orchestration;
 
 use crate::alike::{self, Uses, ends_with_opcode};
 use crate::corpus::{Current, KEYS, Promises, Writer, packet};
-use crate::oracle::Memcached;
-use crate::rig::{Client, Server, embedded, proxy, two_tiers};
+use crate::memcached::Memcached;
+use crate::rig::{Client, Server, chunked, connect, embedded, proxy, stat, tiers_of, two_tiers};
 
 /// Steps of each seed, and commands of each step at most.
 const STEPS: usize = 150;
 const COMMANDS_MAX: usize = 12;
 const SEEDS: u64 = 3;
+/// Of settings that are mostly what others are.
+const SEEDS_BESIDE: u64 = 2;
 
-fn seeds() -> Vec<u64> {
+fn seeds(n_seeds: u64) -> Vec<u64> {
     match std::env::var("FOREBAY_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (0..SEEDS).collect(),
+        Err(_) => (0..n_seeds).collect(),
     }
 }
 
@@ -45,29 +52,56 @@ struct Setting {
 
 const ALL: Setting = Setting { promises: Promises::Everything, uses: Uses::Told };
 const PROXY: Setting = Setting { promises: Promises::NoFlush, uses: Uses::SideBySide };
+const PIECES: Setting = Setting { promises: Promises::NoFlushNoSpaces, uses: Uses::SideBySide };
 const TIERS: Setting = Setting { promises: Promises::NoFlush, uses: Uses::Above };
 
-/// One side: a connection for the commands and one that looks at numbers of cas.
+/// Where a side is reached.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    asked: SocketAddr,
+    /// Who reads all keys before each step.
+    read: Option<SocketAddr>,
+}
+
+/// One side: a connection for the commands and one that looks at numbers of cas; and perhaps one that
+/// reads.
 struct Side {
     asked: Client<TcpStream>,
     looked: Client<TcpStream>,
+    read: Option<Client<TcpStream>>,
 }
 
 impl Side {
+    fn connect(way: Way) -> Self {
+        let Way { asked, read } = way;
+        Self { asked: connect(asked), looked: connect(asked), read: read.map(connect) }
+    }
+
+    /// The items as whoever reads them sees them.
+    fn read_all(&mut self) -> Vec<u8> {
+        let Some(read) = &mut self.read else { return Vec::new() };
+        read.send(format!("get {}\r\n", KEYS.join(" ")).as_bytes());
+        read.read_until(|came| came.ends_with(b"END\r\n"))
+    }
+
     /// `me` tells the cas of an item without touching it.
     fn current(&mut self) -> Current {
-        let mut current = BTreeMap::new();
-        for key in KEYS {
-            self.looked.send(format!("me {key}\r\n").as_bytes());
-            let line = self.looked.line();
-            let cas = line.split(' ').find_map(|word| word.strip_prefix("cas=")?.parse().ok());
-            current.extend(cas.map(|cas| (key, cas)));
-        }
-        current
+        let asked = KEYS.map(|key| format!("me {key}\r\n")).concat() + "mn\r\n";
+        self.looked.send(asked.as_bytes());
+        let told = self.looked.read_until(|came| came.ends_with(b"MN\r\n"));
+        let told = String::from_utf8(told).unwrap();
+        let cas_of = |line: &str| {
+            line.split(' ').find_map(|word| word.strip_prefix("cas=")?.parse::<u64>().ok())
+        };
+        KEYS.into_iter()
+            .zip(told.lines().map(cas_of))
+            .filter_map(|(key, cas)| Some((key, cas?)))
+            .collect()
     }
 
     fn step(&mut self, rng: Rng, dialect: Dialect, setting: Setting) -> (Vec<u8>, Vec<u8>) {
         const NOOP: u8 = 0x0a;
+        let read = self.read_all();
         let current = self.current();
         let mut writer = Writer::new(rng, &current, setting.promises);
         let n_commands = writer.rng.usize(1..=COMMANDS_MAX);
@@ -77,14 +111,14 @@ impl Side {
                 let asked: Vec<u8> = lines.chain(b"mn\r\n".iter().copied()).collect();
                 self.asked.send(&asked);
                 let answers = self.asked.read_until(|came| came.ends_with(b"MN\r\n"));
-                (asked, alike::text(&answers, setting.uses))
+                (asked, [read, alike::text(&answers, setting.uses)].concat())
             }
             Dialect::Binary => {
                 let packets = (0..n_commands).flat_map(|_| writer.packet());
                 let asked: Vec<u8> = packets.chain(packet(NOOP, &[], "", &[], 0)).collect();
                 self.asked.send(&asked);
                 let answers = self.asked.read_until(|came| ends_with_opcode(came, NOOP));
-                (asked, alike::binary(&answers))
+                (asked, [read, alike::binary(&answers)].concat())
             }
         }
     }
@@ -108,15 +142,16 @@ type Distort = fn(Vec<u8>) -> Vec<u8>;
 
 /// The first step that is answered differently, and how.
 fn difference(
-    server: &Server,
+    way: Way,
     oracle: &Memcached,
     dialect: Dialect,
     setting: Setting,
     seed: u64,
     distort: Distort,
 ) -> Option<String> {
-    let mut ours = Side { asked: server.connect(), looked: server.connect() };
-    let mut theirs = Side { asked: oracle.connect(), looked: oracle.connect() };
+    let oracle = oracle.address();
+    let mut ours = Side::connect(way);
+    let mut theirs = Side::connect(Way { asked: oracle, read: way.read.map(|_| oracle) });
     // Afterwards no key has an item, and none will have the first cas of all.
     let begin = KEYS.map(|key| format!("ms {key} 1\r\n1\r\nmd {key}\r\n")).concat();
     for side in [&mut ours, &mut theirs] {
@@ -141,15 +176,21 @@ fn difference(
 
 #[track_caller]
 fn answers_alike(server: Server, oracle: &Memcached, setting: Setting) {
+    let way = Way { asked: server.address(), read: None };
+    alike_through(way, oracle, setting, SEEDS);
+    server.stop();
+}
+
+#[track_caller]
+fn alike_through(way: Way, oracle: &Memcached, setting: Setting, n_seeds: u64) {
     for dialect in [Dialect::Text, Dialect::Binary] {
-        for seed in seeds() {
-            let difference = difference(&server, oracle, dialect, setting, seed, |ours| ours);
+        for seed in seeds(n_seeds) {
+            let difference = difference(way, oracle, dialect, setting, seed, |ours| ours);
             if let Some(difference) = difference {
                 panic!("{difference}");
             }
         }
     }
-    server.stop();
 }
 
 #[test]
@@ -180,6 +221,32 @@ fn two_tiers_answer_as_memcached() {
     }
 }
 
+#[test]
+fn bulk_writes_answer_as_memcached_and_leave_no_old_copies() {
+    let Some(oracle) = Memcached::start() else { return };
+    let Some(tiers) = backends() else { return };
+    let tiers = tiers.each_ref().map(Memcached::address);
+    let writes = Server::start(tiers_of(Orchestration::L1L2Batch, tiers), 2);
+    let reads = Server::start(tiers_of(Orchestration::L1L2, tiers), 2);
+    let way = Way { asked: writes.address(), read: Some(reads.address()) };
+    alike_through(way, &oracle, TIERS, SEEDS_BESIDE);
+    writes.stop();
+    reads.stop();
+}
+
+#[test]
+fn values_in_pieces_are_answered_as_memcached_answers_whole_ones() {
+    let Some(oracle) = Memcached::start() else { return };
+    let Some(backends) = backends() else { return };
+    let addresses = backends.each_ref().map(Memcached::address);
+    let server = Server::start(chunked(&addresses), 2);
+    let way = Way { asked: server.address(), read: None };
+    alike_through(way, &oracle, PIECES, SEEDS_BESIDE);
+    let n_items: u64 = addresses.iter().map(|backend| stat(*backend, "curr_items")).sum();
+    assert!(n_items > KEYS.len() as u64, "nothing was cut");
+    server.stop();
+}
+
 fn backends() -> Option<[Memcached; 2]> {
     Some([Memcached::start()?, Memcached::start()?])
 }
@@ -188,12 +255,13 @@ fn backends() -> Option<[Memcached; 2]> {
 fn the_comparison_finds_planted_faults() {
     let Some(oracle) = Memcached::start() else { return };
     let server = Server::start(embedded(), 1);
+    let way = Way { asked: server.address(), read: None };
     let text: [Distort; 2] = [
         |ours| String::from_utf8_lossy(&ours).replace("EXISTS", "NOT_STORED").into_bytes(),
         |ours| String::from_utf8_lossy(&ours).replace(" h1", " h0").into_bytes(),
     ];
     for distort in text {
-        assert!(difference(&server, &oracle, Dialect::Text, ALL, 0, distort).is_some());
+        assert!(difference(way, &oracle, Dialect::Text, ALL, 0, distort).is_some());
     }
     // The status of an answer that says that the item exists.
     let binary: Distort = |mut ours| {
@@ -202,6 +270,20 @@ fn the_comparison_finds_planted_faults() {
         }
         ours
     };
-    assert!(difference(&server, &oracle, Dialect::Binary, ALL, 0, binary).is_some());
+    assert!(difference(way, &oracle, Dialect::Binary, ALL, 0, binary).is_some());
     server.stop();
+}
+
+#[test]
+fn the_comparison_finds_a_copy_that_is_older_than_its_item() {
+    let Some(oracle) = Memcached::start() else { return };
+    let Some(tiers) = backends() else { return };
+    let tiers = tiers.each_ref().map(Memcached::address);
+    // It writes below and knows of no copies.
+    let writes = Server::start(proxy(&tiers[1..]), 1);
+    let reads = Server::start(tiers_of(Orchestration::L1L2, tiers), 1);
+    let way = Way { asked: writes.address(), read: Some(reads.address()) };
+    assert!(difference(way, &oracle, Dialect::Text, TIERS, 0, |ours| ours).is_some());
+    writes.stop();
+    reads.stop();
 }

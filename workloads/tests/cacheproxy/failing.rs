@@ -1,15 +1,14 @@
 //! Whatever becomes of the server behind, each command of a client gets one answer in bounded time:
 //! the right one, or an error.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forebay::net::Address;
 use forebay_workloads::cacheproxy::{Service, TierConfig};
 
 use crate::carrier::{Carrier, Carries};
-use crate::oracle::Memcached;
+use crate::memcached::Memcached;
 use crate::rig::{Client, Server, eventually, proxy, two_tiers};
 
 /// Answers of a server are waited for so long.
@@ -92,15 +91,15 @@ fn round(client: &mut Client<TcpStream>) -> Told {
 
 const ALL_RIGHT: Told = Told { n_right: 2 * KEYS, n_failed: 0 };
 
-fn settings(backend: &Address) -> [Server; 2] {
-    let servers = std::slice::from_ref(backend);
-    [proxy(servers), two_tiers(servers)].map(|service| Server::start(impatient(service), 2))
+fn settings(backend: SocketAddr) -> [Server; 2] {
+    let servers = [backend];
+    [proxy(&servers), two_tiers(&servers)].map(|service| Server::start(impatient(service), 2))
 }
 
 #[test]
 fn a_server_that_is_killed_is_told_of_at_once_and_found_again() {
     let Some(mut backend) = Memcached::start() else { return };
-    for server in settings(&backend.address()) {
+    for server in settings(backend.address()) {
         let mut client = server.connect();
         assert_eq!(round(&mut client), ALL_RIGHT);
         backend.kill();
@@ -120,7 +119,7 @@ fn a_server_that_is_killed_is_told_of_at_once_and_found_again() {
 #[test]
 fn a_server_that_is_stopped_costs_a_client_no_more_than_the_deadline() {
     let Some(backend) = Memcached::start() else { return };
-    for server in settings(&backend.address()) {
+    for server in settings(backend.address()) {
         let mut client = server.connect();
         assert_eq!(round(&mut client), ALL_RIGHT);
         backend.stop();
@@ -140,13 +139,13 @@ fn a_server_that_is_stopped_costs_a_client_no_more_than_the_deadline() {
 #[test]
 fn a_slow_server_is_waited_for_and_one_that_is_too_slow_is_not() {
     let Some(backend) = Memcached::start() else { return };
-    let slow = Carrier::start(&backend.address(), Carries::Late(Duration::from_millis(5)));
-    for server in settings(&slow.address()) {
+    let slow = Carrier::start(backend.address(), Carries::Late(Duration::from_millis(5)));
+    for server in settings(slow.address()) {
         assert_eq!(round(&mut server.connect()), ALL_RIGHT);
         server.stop();
     }
-    let too_slow = Carrier::start(&backend.address(), Carries::Late(ANSWER * 2));
-    for server in settings(&too_slow.address()) {
+    let too_slow = Carrier::start(backend.address(), Carries::Late(ANSWER * 2));
+    for server in settings(too_slow.address()) {
         let begun = Instant::now();
         let mut client = server.connect();
         client.send(b"get f0\r\nset f0 0 0 1\r\n1\r\n");
@@ -163,8 +162,8 @@ fn a_connection_that_is_cut_within_a_value_gives_no_wrong_one() {
     let Some(backend) = Memcached::start() else { return };
     // In a head, in a value, in the second value, in the line end behind a value.
     for n_bytes in [3, 500, VALUE_BYTES + 100, VALUE_BYTES + 30] {
-        let carrier = Carrier::start(&backend.address(), Carries::Upto(n_bytes));
-        for server in settings(&carrier.address()) {
+        let carrier = Carrier::start(backend.address(), Carries::Upto(n_bytes));
+        for server in settings(carrier.address()) {
             let clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
             let asking = clients.into_iter().map(|mut client| {
                 thread::spawn(move || {

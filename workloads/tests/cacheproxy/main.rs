@@ -8,7 +8,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod rig;
-mod oracle;
+#[path = "../../src/cacheproxy/memcached.rs"]
+mod memcached;
 mod corpus;
 mod alike;
 mod differential;

@@ -2,20 +2,19 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
 
 use forebay::net::Address;
 use forebay::{Builder, Engine};
 pub(crate) use forebay_workloads::cacheproxy::Limits;
+use forebay_workloads::cacheproxy::chunks::ChunksConfig;
 use forebay_workloads::cacheproxy::downstream;
 use forebay_workloads::cacheproxy::{
-    Cacheproxy, Config, Embedded, Orchestration, Service, TierConfig,
+    Cacheproxy, ChunkedTier, Config, Embedded, Orchestration, Service, TierConfig,
 };
 
 use crate::books::check_books;
+pub(crate) use crate::memcached::{PATIENCE, eventually};
 
-/// Long enough for any machine: only a test that fails waits so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Chooses what the service chooses at random.
 const SEED: u64 = 20_260_101;
 
@@ -25,18 +24,44 @@ pub(crate) fn embedded() -> Service {
 }
 
 /// A service in front of these servers.
-pub(crate) fn proxy(servers: &[Address]) -> Service {
-    Service { l1: TierConfig::Memcached(downstream::Config::of(servers)), ..Service::default() }
+pub(crate) fn proxy(servers: &[SocketAddr]) -> Service {
+    Service { l1: memcached(servers), ..Service::default() }
 }
 
 /// A service with copies in memory of what these servers have.
-pub(crate) fn two_tiers(servers: &[Address]) -> Service {
+pub(crate) fn two_tiers(servers: &[SocketAddr]) -> Service {
     Service {
         orchestration: Orchestration::L1L2,
         l1: TierConfig::Embedded(Embedded::default()),
-        l2: Some(TierConfig::Memcached(downstream::Config::of(servers))),
+        l2: Some(memcached(servers)),
         ..Service::default()
     }
+}
+
+/// A service with copies on one server of what another has.
+pub(crate) fn tiers_of(orchestration: Orchestration, [l1, l2]: [SocketAddr; 2]) -> Service {
+    Service {
+        orchestration,
+        l1: memcached(&[l1]),
+        l2: Some(memcached(&[l2])),
+        ..Service::default()
+    }
+}
+
+/// A service in front of these servers that cuts values into the smallest pieces there are.
+pub(crate) fn chunked(servers: &[SocketAddr]) -> Service {
+    let chunks = ChunksConfig { piece_bytes: 512, value_bytes_max: 1 << 20 };
+    let tier = ChunkedTier { memcached: downstream_of(servers), chunks };
+    Service { l1: TierConfig::Chunked(tier), ..Service::default() }
+}
+
+fn memcached(servers: &[SocketAddr]) -> TierConfig {
+    TierConfig::Memcached(downstream_of(servers))
+}
+
+fn downstream_of(servers: &[SocketAddr]) -> downstream::Config {
+    let servers: Vec<Address> = servers.iter().copied().map(Address::Tcp).collect();
+    downstream::Config::of(&servers)
 }
 
 /// A running service.
@@ -89,13 +114,7 @@ impl Server {
     /// The number of this name in `stats`.
     #[track_caller]
     pub(crate) fn stat(&self, name: &str) -> u64 {
-        let mut client = self.connect();
-        client.send(b"stats\r\n");
-        let told = client.read_until(|came| came.ends_with(b"END\r\n"));
-        let told = String::from_utf8(told).unwrap();
-        let prefix = format!("STAT {name} ");
-        let number = told.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok());
-        number.unwrap_or_else(|| panic!("no {name} in {told}"))
+        stat(self.address(), name)
     }
 
     /// The server answers as ever.
@@ -118,14 +137,16 @@ impl Server {
     }
 }
 
-/// Waits until something is so.
+/// The number of this name in what is answered there to `stats`.
 #[track_caller]
-pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "never: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+pub(crate) fn stat(address: SocketAddr, name: &str) -> u64 {
+    let mut client = connect(address);
+    client.send(b"stats\r\n");
+    let told = client.read_until(|came| came.ends_with(b"END\r\n"));
+    let told = String::from_utf8(told).unwrap();
+    let prefix = format!("STAT {name} ");
+    let number = told.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok());
+    number.unwrap_or_else(|| panic!("no {name} in {told}"))
 }
 
 /// One side of a connection.

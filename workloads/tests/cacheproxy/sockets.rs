@@ -9,7 +9,7 @@ use forebay::net::Address;
 
 use crate::alike::ends_with_opcode;
 use crate::corpus::packet;
-use crate::oracle::Memcached;
+use crate::memcached::Memcached;
 use crate::rig::{Client, Limits, PATIENCE, Server, connect, embedded, eventually};
 
 const NOOP: u8 = 0x0a;
@@ -18,7 +18,7 @@ const NOOP: u8 = 0x0a;
 /// the one is what the other does.
 fn both(server: &Server) -> Vec<Client<TcpStream>> {
     ORACLE.with(|oracle| {
-        let theirs = oracle.as_ref().map(Memcached::connect);
+        let theirs = oracle.as_ref().map(|oracle| connect(oracle.address()));
         std::iter::once(server.connect()).chain(theirs).collect()
     })
 }

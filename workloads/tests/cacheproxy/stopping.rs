@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::oracle::Memcached;
+use crate::memcached::Memcached;
 use crate::rig::{Client, PATIENCE, Server, embedded, proxy, two_tiers};
 
 const CLIENTS: usize = 8;

@@ -44,7 +44,7 @@
 //! - With `UnansweredReads::Miss` pieces on a dead server count as gone, so what is added in place
 //!   of their value replaces it.
 //! - Arithmetic on a large value is refused as on any that is no number: a number has at most 20
-//!   digits. (memcached counts in whatever begins with one and a byte 0.)
+//!   digits. (memcached counts in whatever begins with one and a byte 0 or a space.)
 
 mod config;
 mod metadata;

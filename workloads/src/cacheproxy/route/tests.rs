@@ -6,10 +6,10 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command};
+use std::process::Command;
 
 use super::*;
-use crate::cacheproxy::memcached::{Memcached, await_listening, free_address, spawn};
+use crate::cacheproxy::memcached::{Memcached, Process, await_listening, free_address};
 
 const N_KEYS: usize = 20_000;
 
@@ -74,37 +74,25 @@ fn the_order_of_the_servers_decides_nothing() {
     }
 }
 
-/// A twemproxy, until it is dropped.
-struct Twemproxy(Child);
-
-impl Drop for Twemproxy {
-    fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _waited = self.0.wait();
+/// Starts a twemproxy there.
+fn start_twemproxy(
+    address: SocketAddr,
+    servers: &[(SocketAddr, u32)],
+    folder: &std::path::Path,
+) -> Option<Process> {
+    let mut config =
+        format!("pool:\n  listen: {address}\n  hash: md5\n  distribution: ketama\n  servers:\n");
+    for (server, weight) in servers {
+        config += &format!("   - {server}:{weight}\n");
     }
-}
-
-impl Twemproxy {
-    fn start(
-        address: SocketAddr,
-        servers: &[(SocketAddr, u32)],
-        folder: &std::path::Path,
-    ) -> Option<Self> {
-        let mut config = format!(
-            "pool:\n  listen: {address}\n  hash: md5\n  distribution: ketama\n  servers:\n"
-        );
-        for (server, weight) in servers {
-            config += &format!("   - {server}:{weight}\n");
-        }
-        let file = folder.join("nutcracker.yml");
-        std::fs::write(&file, config).unwrap();
-        let mut command = Command::new("nutcracker");
-        let stats = free_address().port().to_string();
-        command.arg("-c").arg(file).args(["-a", "127.0.0.1", "-s", &stats]);
-        let twemproxy = Self(spawn(command)?);
-        await_listening(address);
-        Some(twemproxy)
-    }
+    let file = folder.join("nutcracker.yml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = Command::new("nutcracker");
+    let stats = free_address().port().to_string();
+    command.arg("-c").arg(file).args(["-a", "127.0.0.1", "-s", &stats]);
+    let twemproxy = Process::start(command)?;
+    await_listening(address);
+    Some(twemproxy)
 }
 
 fn say(stream: &mut TcpStream, line: &str) -> String {
@@ -124,7 +112,7 @@ fn a_real_twemproxy_puts_every_key_on_the_same_server() {
     let folder = tempfile::tempdir().unwrap();
     let addresses: Vec<_> = memcacheds.iter().map(Memcached::address).zip(weights).collect();
     let address = free_address();
-    let Some(_twemproxy) = Twemproxy::start(address, &addresses, folder.path()) else { return };
+    let Some(_twemproxy) = start_twemproxy(address, &addresses, folder.path()) else { return };
 
     let keys: Vec<String> = (0..500).map(|idx| format!("some:key:{idx}")).collect();
     let mut proxy = TcpStream::connect(address).unwrap();

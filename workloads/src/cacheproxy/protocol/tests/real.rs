@@ -6,15 +6,14 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use fastrand::Rng;
 use tempfile::TempDir;
 
 use super::corpus;
-use super::rig::{Tier, VERSION, answer, empty};
+use super::rig::{Tier, answer, empty};
+use crate::cacheproxy::memcached::{PATIENCE, Process, eventually};
 use crate::cacheproxy::operation::{Operation, Outcome, What};
 use crate::cacheproxy::protocol::Limits;
 
@@ -22,46 +21,26 @@ const SEEDS: u64 = 3000;
 
 /// A memcached of our own, on a socket of our own.
 struct Memcached {
-    process: Child,
-    folder: TempDir,
+    socket: PathBuf,
+    _process: Process,
+    _folder: TempDir,
 }
 
 impl Memcached {
-    /// `None`, with the reason printed, where there is none of the version that we follow.
+    /// `None`, with the reason printed, where there is none.
     fn start() -> Option<Self> {
-        let version = Command::new("memcached").arg("-V").output();
-        let version = version.map(|out| String::from_utf8_lossy(&out.stdout).into_owned());
-        if !version.as_ref().is_ok_and(|version| version.contains(VERSION)) {
-            println!("skipped: memcached {VERSION} is not on PATH, but {version:?}");
-            return None;
-        }
         let folder = TempDir::new().unwrap();
-        let process = Command::new("memcached")
-            .args(["-u", "root", "-m", "64", "-s"])
-            .arg(folder.path().join("socket"))
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        Some(Self { process, folder })
-    }
-
-    fn connect(&self) -> UnixStream {
-        const TRIES_MAX: usize = 500;
-        let path = self.folder.path().join("socket");
-        for _ in 0..TRIES_MAX {
-            match UnixStream::connect(&path) {
-                Ok(stream) => return stream,
-                // It has not opened its socket yet.
-                Err(_) => thread::park_timeout(Duration::from_millis(10)),
-            }
-        }
-        panic!("memcached does not accept");
+        let socket = folder.path().join("socket");
+        let process = Process::memcached(&["-s".as_ref(), socket.as_os_str()])?;
+        eventually("it listens", || UnixStream::connect(&socket).is_ok());
+        Some(Self { socket, _process: process, _folder: folder })
     }
 
     /// All that it answers until it closes, which it does at the end of what is asked.
     fn ask(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut stream = self.connect();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        // By a path: each question is a connection of its own, more than there are ports in a minute.
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         // It may have closed in the middle of what is asked.
         let _closed = stream.write_all(bytes);
         let _closed = stream.shutdown(Shutdown::Write);
@@ -71,13 +50,6 @@ impl Memcached {
             Err(fault) if fault.kind() == ErrorKind::ConnectionReset => out,
             Err(fault) => panic!("{fault} after {}", bytes.escape_ascii()),
         }
-    }
-}
-
-impl Drop for Memcached {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
     }
 }
 

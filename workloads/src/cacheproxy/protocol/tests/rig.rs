@@ -1,5 +1,6 @@
 //! A connection without a socket: bytes in, bytes out, and a tier that is a function.
 
+use crate::cacheproxy::memcached::VERSION;
 use crate::cacheproxy::operation::{
     Count, Direction, Entry, Key, Operation, Outcome, Set, SetMode, What, Win,
 };
@@ -10,9 +11,6 @@ pub(super) type Tier = fn(&Operation) -> Outcome;
 
 /// Small, so that what is too large need not be large.
 pub(super) const LIMITS: Limits = Limits { value_bytes_max: 100, line_bytes_max: 8192 };
-
-/// The version that the expected bytes are of.
-pub(super) const VERSION: &str = "1.6.18";
 
 /// All that is answered to these bytes, in these parts, by a server whose tier is this.
 pub(super) fn answer(parts: &[&[u8]], limits: Limits, tier: Tier) -> Vec<u8> {

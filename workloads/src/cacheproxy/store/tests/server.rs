@@ -1,53 +1,31 @@
 //! A memcached of our own, spoken to by the meta protocol in a few lines of blocking code.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 
 use bytes::Bytes;
 
+use super::super::super::memcached::{Memcached, PATIENCE};
 use super::super::super::operation::{
     Count, Counted, CountsAsUse, Delete, Description, Direction, Entry, Get, Operation, Outcome,
     Set, SetMode, Wanted, What, Win,
 };
 
-/// A server of our own, which ends with this.
+/// A connection to a server of our own.
 pub(super) struct Server {
-    child: Child,
-    replies: BufReader<UnixStream>,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().expect("it is ours to end");
-        self.child.wait().expect("it has ended");
-    }
+    replies: BufReader<TcpStream>,
+    _memcached: Memcached,
 }
 
 impl Server {
     /// `None` where there is none to start.
     pub(super) fn start() -> Option<Self> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("memcached");
-        let mut command = Command::new("memcached");
-        // With its modern lists a thread in the background may hold an item for a moment, and a
-        // number that is held does not keep its room.
-        command.args(["-u", "root", "-t", "1", "-o", "no_modern", "-s"]);
-        command.arg(&path).stderr(Stdio::null());
-        let child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                println!("skipped: no memcached on the PATH");
-                return None;
-            }
-            Err(error) => panic!("memcached does not start: {error}"),
-        };
-        let socket = connect(&path);
-        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-        Some(Self { child, replies: BufReader::new(socket), _folder: folder })
+        let memcached = Memcached::start()?;
+        let socket = TcpStream::connect(memcached.address()).expect("it listens");
+        socket.set_nodelay(true).expect("a socket's option");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Some(Self { replies: BufReader::new(socket), _memcached: memcached })
     }
 
     pub(super) fn ask(&mut self, request: &[u8]) -> Vec<String> {
@@ -216,25 +194,6 @@ impl Server {
             n_bytes: 0,
         })))
     }
-}
-
-/// The server makes its socket a moment after it has started.
-fn connect(path: &std::path::Path) -> UnixStream {
-    const TRIES: u32 = 2_000;
-    for _ in 0..TRIES {
-        match UnixStream::connect(path) {
-            Ok(socket) => return socket,
-            Err(_) => wait_a_moment(),
-        }
-    }
-    panic!("memcached has not opened its socket");
-}
-
-/// A process of somebody else's has no clock that a test could advance.
-fn wait_a_moment() {
-    let (reader, _writer) = UnixStream::pair().expect("two sockets");
-    reader.set_read_timeout(Some(Duration::from_millis(5))).expect("a timeout");
-    (&reader).read(&mut [0]).expect_err("nobody writes");
 }
 
 fn flag<T: std::fmt::Display>(name: &str, value: Option<T>) -> String {
