@@ -16,6 +16,7 @@ mod sockets;
 mod slow;
 mod carrier;
 mod failing;
+mod flushing;
 mod stopping;
 #[path = "../books/mod.rs"]
 mod books;

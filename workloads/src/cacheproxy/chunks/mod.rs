@@ -65,9 +65,9 @@ pub use config::ChunksConfig;
 
 use self::metadata::{Form, Metadata};
 use self::pieces::Pieces;
-use super::downstream::Downstream;
+use super::downstream::{Downstream, FlushAll};
 use super::operation::{
-    Beside, Cas, Delete, Entry, Failure, Get, Key, Operation, Outcome, Wanted, What,
+    Beside, Cas, Delete, Entry, ExpTime, Failure, Get, Key, Operation, Outcome, Wanted, What,
 };
 
 /// How often a read follows metadata that changes under it. One write comes between now and then; so
@@ -158,6 +158,26 @@ impl Chunked {
             }
             What::Describe => self.ask(&key, what).await,
         }
+    }
+
+    /// What becomes of a `flush_all`.
+    #[must_use]
+    pub fn flushing(&self) -> FlushAll {
+        self.downstream.flushing()
+    }
+
+    /// Makes all items of all servers nothing, metadata and pieces, as [`Downstream::flush_all`] does.
+    /// A value that is written meanwhile may be lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`Downstream::flush_all`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::apply`].
+    pub async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
+        self.downstream.flush_all(delay).await
     }
 
     async fn get(&self, key: Key, get: Get) -> Outcome {
