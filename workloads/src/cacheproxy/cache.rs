@@ -23,6 +23,7 @@ use futures_util::stream::FuturesUnordered;
 
 use super::downstream::Downstream;
 use super::operation::{ExpTime, Failure, Key, Operation, Outcome};
+use super::protocol::Refusal;
 use super::store::{Pass, Stats};
 use super::tier::Tier;
 use super::tiers::Tiers;
@@ -140,8 +141,9 @@ impl Held {
         })
     }
 
-    fn flush_all(&self, delay: ExpTime) {
-        for (store, clock) in self.tiers().filter_map(Tier::store) {
+    /// Makes all items that a tier has in memory nothing.
+    fn flush_memory(&self, tier_idx: usize, delay: ExpTime) {
+        if let Some((store, clock)) = self.tiers().nth(tier_idx).and_then(Tier::store) {
             store.borrow_mut().flush_all(clock.now(), delay);
         }
     }
@@ -220,16 +222,29 @@ impl Cache {
         }
     }
 
-    /// Makes all items that are in memory nothing, on every shard, now or when this time comes.
-    pub(super) async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
+    /// Makes all items nothing, in memory on every shard and with servers, now or when this time comes.
+    /// Dropped half-way, it is done in part.
+    pub(super) async fn flush_all(&self, delay: ExpTime) -> Result<(), Refusal> {
         let here = self.owned.instance();
-        // Servers downstream may have other clients, whose items are not ours to flush.
-        if here.held.tiers().any(|tier| tier.store().is_none()) {
-            return Err(Failure::Refused);
+        if !here.held.tiers().all(Tier::may_flush_all) {
+            return Err(Refusal::FlushNotAllowed);
         }
         count(&here.census.n_flushes);
-        let owned = self.owned;
-        let flushed = everywhere(move || owned.instance().held.flush_all(delay)).await;
+        let mut flushed = Ok(());
+        // The lower tier first: what is read there afterwards may be copied.
+        for tier_idx in (0..here.held.tiers().count()).rev() {
+            flushed = flushed.and(self.flush_tier(tier_idx, delay).await);
+        }
+        flushed.map_err(Refusal::Failed)
+    }
+
+    async fn flush_tier(&self, tier_idx: usize, delay: ExpTime) -> Result<(), Failure> {
+        let (owned, here) = (self.owned, self.owned.instance());
+        if let Some(servers) = here.held.tiers().nth(tier_idx).filter(|tier| tier.store().is_none())
+        {
+            return servers.flush_all(delay).await;
+        }
+        let flushed = everywhere(move || owned.instance().held.flush_memory(tier_idx, delay)).await;
         flushed.map(|_| ()).ok_or(Failure::Unanswered)
     }
 

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use futures_lite::future::yield_now;
 
 use super::clock::Clock;
-use super::operation::{Failure, Operation, Outcome};
+use super::operation::{ExpTime, Failure, Operation, Outcome};
 use super::store::Store;
 
 /// Most times that an operation gives way on its way there, and again on its way back.
@@ -73,6 +73,20 @@ impl Scripted {
             Fate::DoneAndLost => Outcome::Failed(Failure::Unanswered),
             _ => outcome,
         }
+    }
+
+    /// Makes all items nothing, or fails.
+    pub(super) async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
+        let fate = self.fate();
+        if fate == Fate::NotSent {
+            return Err(Failure::Unavailable);
+        }
+        self.give_way().await;
+        if fate != Fate::Lost {
+            self.store.borrow_mut().flush_all(self.clock.now(), delay);
+        }
+        self.give_way().await;
+        if fate == Fate::Answered { Ok(()) } else { Err(Failure::Unanswered) }
     }
 
     fn fate(&self) -> Fate {

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use super::chunks::Chunked;
 use super::clock::Clock;
-use super::downstream::Downstream;
-use super::operation::{Operation, Outcome};
+use super::downstream::{Downstream, FlushAll};
+use super::operation::{ExpTime, Failure, Operation, Outcome};
 #[cfg(test)]
 use super::scripted::Scripted;
 use super::store::Store;
@@ -51,6 +51,32 @@ impl Tier {
             Self::Chunked(chunked) => Box::pin(chunked.apply(operation.clone())).await,
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.apply(operation).await,
+        }
+    }
+
+    /// Whether a client may make all of its items nothing.
+    pub(super) fn may_flush_all(&self) -> bool {
+        match self {
+            Self::Embedded { .. } => true,
+            Self::Memcached(downstream) => downstream.flushing() == FlushAll::Forward,
+            Self::Chunked(chunked) => chunked.flushing() == FlushAll::Forward,
+            #[cfg(test)]
+            Self::Scripted(_) => true,
+        }
+    }
+
+    /// Makes all items that can be reached from this shard nothing, now or when this time comes: those
+    /// of this shard's memory, or of all servers.
+    pub(super) async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
+        match self {
+            Self::Embedded { store, clock } => {
+                store.borrow_mut().flush_all(clock.now(), delay);
+                Ok(())
+            }
+            Self::Memcached(downstream) => downstream.flush_all(delay).await,
+            Self::Chunked(chunked) => chunked.flush_all(delay).await,
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.flush_all(delay).await,
         }
     }
 

@@ -3,11 +3,11 @@
 //! Each step sends a few commands at once, so that they are carried out side by side where they may be,
 //! and then compares all answers. Seeds are printed with a difference; `FOREBAY_SEED` runs one alone.
 //!
-//! What a setting cannot promise is left out there. In front of servers: `flush_all`, which is refused,
-//! since the servers may have other clients; and whether an item has been read before, since reads go side
-//! by side, and since pieces are read where only their item is asked for. With two tiers beside: who has
-//! the right to fill a stale item, since a read that finds no copy above has to ask below in a way that
-//! wins it.
+//! What a setting cannot promise is left out there. In front of servers: `flush_all`, unless the file
+//! allows it, since the servers may have other clients; and whether an item has been read before, since
+//! reads go side by side, and since pieces are read where only their item is asked for. With two tiers
+//! beside: who has the right to fill a stale item, since a read that finds no copy above has to ask below
+//! in a way that wins it.
 //!
 //! Two settings have fewer seeds. A service for bulk writes brings nothing into its upper tier: there
 //! another service, which reads through the same two, does so before each step, and what it reads is
@@ -20,6 +20,7 @@ use forebay_workloads::cacheproxy::Orchestration;
 
 use crate::alike::{self, Uses, ends_with_opcode};
 use crate::corpus::{Current, KEYS, Promises, Writer, packet};
+use crate::flushing::flushing;
 use crate::memcached::Memcached;
 use crate::rig::{Client, Server, chunked, connect, embedded, proxy, stat, tiers_of, two_tiers};
 
@@ -209,6 +210,15 @@ fn the_proxy_answers_as_memcached() {
     for n_shards in [1, 2] {
         answers_alike(Server::start(proxy(&addresses), n_shards), &oracle, PROXY);
     }
+}
+
+#[test]
+fn the_proxy_that_forwards_a_flush_answers_as_memcached() {
+    let Some(oracle) = Memcached::start() else { return };
+    let Some(backends) = backends() else { return };
+    let addresses: Vec<_> = backends.iter().map(Memcached::address).collect();
+    let setting = Setting { promises: Promises::Everything, ..PROXY };
+    answers_alike(Server::start(flushing(proxy(&addresses)), 2), &oracle, setting);
 }
 
 #[test]

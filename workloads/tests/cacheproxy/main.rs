@@ -17,6 +17,7 @@ mod sockets;
 mod slow;
 mod carrier;
 mod failing;
+mod flushing;
 mod stopping;
 #[path = "../books/mod.rs"]
 mod books;

@@ -15,9 +15,6 @@ use forebay_workloads::cacheproxy::{
 use crate::books::check_books;
 pub(crate) use crate::memcached::{PATIENCE, eventually};
 
-/// Chooses what the service chooses at random.
-const SEED: u64 = 20_260_101;
-
 /// A service whose items are in memory.
 pub(crate) fn embedded() -> Service {
     Service::default()
@@ -83,7 +80,7 @@ impl Server {
         assert_eq!(config.check(), Vec::new());
         let mut builder = Builder::new();
         builder.quiet().shards(n_shards);
-        let cacheproxy = Cacheproxy::declare(&mut builder, &config, &[], SEED).unwrap();
+        let cacheproxy = Cacheproxy::declare(&mut builder, &config, &[]).unwrap();
         let engine = builder.start().unwrap();
         let address = cacheproxy.serve(&engine, address).unwrap();
         Self { engine, address }

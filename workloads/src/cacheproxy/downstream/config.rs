@@ -33,6 +33,9 @@ pub struct Config {
     /// What a read of a server that does not answer comes to.
     #[serde(default)]
     pub unanswered_reads: UnansweredReads,
+    /// What becomes of a client's `flush_all`.
+    #[serde(default)]
+    pub flush_all: FlushAll,
     /// Bounds of each server.
     #[serde(default)]
     pub limits: ServerLimits,
@@ -66,6 +69,17 @@ pub enum UnansweredReads {
     Fail,
     /// A miss: the client asks whoever has the data, as for any other miss.
     Miss,
+}
+
+/// What becomes of a client's `flush_all`, which makes all items of all servers nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FlushAll {
+    /// It is not allowed, as in front of `memcached -F`: servers may have other clients.
+    #[default]
+    Refuse,
+    /// Each server is told.
+    Forward,
 }
 
 /// Bounds of one server; those of a shard are for each shard.
@@ -150,6 +164,7 @@ impl Config {
             servers: addresses.iter().map(server).collect(),
             route: RouteKind::default(),
             unanswered_reads: UnansweredReads::default(),
+            flush_all: FlushAll::default(),
             limits: ServerLimits::default(),
         }
     }

@@ -23,6 +23,7 @@ mod pool;
 mod exchange;
 mod reads;
 mod writes;
+mod flush;
 #[cfg(test)]
 mod tests;
 
@@ -35,13 +36,14 @@ use forebay::{
     BreakerOptions, Builder, CallError, Dedup, Outcome as Sent, ShardId, ShedReason, StageOptions,
     StageRef,
 };
+use futures_util::future::join_all;
 
-pub use config::{Config, Server, ServerLimits, UnansweredReads};
+pub use config::{Config, FlushAll, Server, ServerLimits, UnansweredReads};
 
 use self::pool::Pool;
 use self::reads::Reads;
 use self::writes::{Sharing, Writes};
-use super::operation::{Failure, Operation, Outcome, What};
+use super::operation::{ExpTime, Failure, Operation, Outcome, What};
 use super::route::Route;
 
 /// Failed batches in a row, or nearly, until a server is left alone: fewer, and one lost connection
@@ -54,6 +56,7 @@ pub struct Downstream {
     route: Route,
     servers: Vec<Stages>,
     unanswered_reads: UnansweredReads,
+    flushing: FlushAll,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +120,8 @@ impl Downstream {
         let servers = servers.collect();
         let weighted: Vec<_> = config.servers.iter().map(Server::weighted).collect();
         let route = Route::new(&weighted, config.route);
-        Ok(Self { route, servers, unanswered_reads: config.unanswered_reads })
+        let (unanswered_reads, flushing) = (config.unanswered_reads, config.flush_all);
+        Ok(Self { route, servers, unanswered_reads, flushing })
     }
 
     /// Takes an operation to its server and gives what came of it.
@@ -146,6 +150,34 @@ impl Downstream {
             }
             _ => outcome(stages.writes.call(operation).await),
         }
+    }
+
+    /// What becomes of a `flush_all`.
+    #[must_use]
+    pub fn flushing(&self) -> FlushAll {
+        self.flushing
+    }
+
+    /// Makes all items of all servers nothing, now or when this time comes. Whoever reads after that,
+    /// wherever it is, has an answer that its server gave after it was flushed. Takes at most
+    /// `connect_ms` and `answer_ms` together; all servers are told side by side.
+    ///
+    /// Dropped half-way, it may be done at some servers.
+    ///
+    /// # Errors
+    ///
+    /// `Unanswered`: some servers may have done it, others have not. Anything else: no server has. That
+    /// is `Refused` where the file does not allow it.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a shard, or on a shard of an engine that has not declared it.
+    pub async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
+        if self.flushing == FlushAll::Refuse {
+            return Err(Failure::Refused);
+        }
+        let flushing = self.servers.iter().map(|stages| flush::flush_all(*stages, delay));
+        flush::together(join_all(flushing).await)
     }
 }
 

@@ -106,7 +106,12 @@ impl Pool {
         }
     }
 
-    async fn connect(&self, take: Take) -> Result<Connection, Failure> {
+    /// A connection that nobody has used. It is in no pool until it is given back.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: none could be made, or was to be tried.
+    pub(super) async fn connect(&self, take: Take) -> Result<Connection, Failure> {
         // The second half of a try is not held back by the end of its first half.
         if take == Take::Any && !self.backoff.borrow().may_try(forebay::now()) {
             return Err(Failure::Unavailable);
@@ -124,6 +129,10 @@ impl Pool {
             self.failed();
             Failure::Unavailable
         })
+    }
+
+    pub(super) fn answer_within(&self) -> Duration {
+        self.limits.answer_within()
     }
 
     /// A connection was of no use.

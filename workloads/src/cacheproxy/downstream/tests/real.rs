@@ -308,3 +308,91 @@ fn a_server_that_dribbles_is_cut_at_the_deadline_of_the_batch() {
     serving.join().unwrap();
     proxy.stop();
 }
+
+/// Reads on one shard what another shard flushes meanwhile, and once more when it has been told; the
+/// server answers the first read last. Gives what came of the second.
+fn read_after_flush(sharing: Sharing) -> Outcome {
+    let (has_read, first_read) = std::sync::mpsc::channel();
+    let (read_again, reads_again) = std::sync::mpsc::channel();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = Config {
+        flush_all: FlushAll::Forward,
+        limits: ServerLimits { answer_ms: 10_000, ..limits() },
+        ..config(&[listener.local_addr().unwrap()])
+    };
+    #[expect(clippy::disallowed_methods, reason = "a server of its own, off any shard")]
+    let serving = std::thread::spawn(move || {
+        let ask = |stream: &mut TcpStream, line: &[u8]| {
+            let mut asked = vec![0; line.len()];
+            stream.read_exact(&mut asked).unwrap();
+            assert_eq!(asked, line);
+        };
+        let (mut reads, _) = listener.accept().unwrap();
+        ask(&mut reads, b"get a\r\n");
+        has_read.send(()).unwrap();
+        let (mut flushes, _) = listener.accept().unwrap();
+        ask(&mut flushes, b"flush_all 0\r\n");
+        flushes.write_all(b"OK\r\n").unwrap();
+        reads_again.recv().unwrap();
+        reads.write_all(b"VALUE a 0 1\r\nx\r\nEND\r\n").unwrap();
+        let mut again = [0; 7];
+        // Nobody asks again where the second read shares the first one's answer.
+        if reads.read_exact(&mut again).is_ok() {
+            reads.write_all(b"END\r\n").unwrap();
+        }
+    });
+    let n_shards = std::thread::available_parallelism().map_or(1, |n_cpus| n_cpus.get().min(2));
+    let mut builder = Builder::new();
+    builder.quiet().shards(n_shards);
+    let downstream = Downstream::declare_with(&mut builder, "real", &config, 1, sharing).unwrap();
+    let engine = builder.start().unwrap();
+    let request = move || async move {
+        let reading = downstream.clone();
+        let first = spawn(RequestOptions::default(), async move { reading.apply(get("a")).await });
+        while first_read.try_recv().is_err() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let flushing = downstream.clone();
+        let last = forebay::ShardId::new(n_shards - 1);
+        let flushed =
+            forebay::on_shard(last, move || async move { flushing.flush_all(ExpTime(0)).await });
+        assert_eq!(flushed.await.unwrap(), Ok(()));
+        let mut second = std::pin::pin!(downstream.apply(get("a")));
+        assert!(futures_lite::future::poll_once(&mut second).await.is_none());
+        read_again.send(()).unwrap();
+        first.await.unwrap();
+        second.await
+    };
+    let reply = engine.handle().submit(0, RequestOptions::default(), request).unwrap();
+    let outcome = reply.wait().unwrap();
+    assert!(engine.stop(Duration::from_secs(5)).drained);
+    serving.join().unwrap();
+    outcome
+}
+
+#[test]
+fn nobody_who_reads_after_a_flush_shares_what_was_read_before() {
+    assert_eq!(read_after_flush(Sharing::EndedByWrites), Outcome::Miss);
+    // Planted fault.
+    assert_eq!(value(&read_after_flush(Sharing::NeverEnded)), Some(&b"x"[..]));
+}
+
+#[test]
+fn servers_are_flushed_where_the_file_says_so_and_only_there() {
+    let servers: Option<Vec<_>> = (0..2).map(|_| Memcached::start()).collect();
+    let Some(servers) = servers else { return };
+    let addresses: Vec<_> = servers.iter().map(Memcached::address).collect();
+    let flush = |flush_all| {
+        let proxy = Proxy::start(&Config { flush_all, ..config(&addresses) });
+        assert!(!proxy.apply(sets(100)).iter().any(is_failure));
+        let downstream = proxy.downstream.clone();
+        let request = move || async move { downstream.flush_all(ExpTime(0)).await };
+        let reply = proxy.engine.handle().submit(0, RequestOptions::default(), request).unwrap();
+        let flushed = reply.wait().unwrap();
+        let n_hits = proxy.apply(gets(100)).iter().filter_map(value).count();
+        proxy.stop();
+        (flushed, n_hits)
+    };
+    assert_eq!(flush(FlushAll::Refuse), (Err(Failure::Refused), 100));
+    assert_eq!(flush(FlushAll::Forward), (Ok(()), 0));
+}
