@@ -18,13 +18,14 @@
 //!   copied: it leaves as it is shared. No further value is put into bytes before there is room.
 
 mod answers;
+mod hearing;
 
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use forebay::net::{Chunk, Connection, ConnectionOptions, ListenOptions, Listener};
-use forebay::{RequestOptions, draining, sleep, spawn};
-use futures_lite::future::or;
+use forebay::{RequestOptions, spawn};
 use futures_util::future::join_all;
 
 use super::cache::Cache;
@@ -34,7 +35,9 @@ use super::operation::{Failure, Get, Key, Operation, Outcome, What};
 use super::protocol::{Answering, Asked, Command, Decoder, Refusal};
 use super::run::{KEYS_MAX, Run};
 use super::stats;
+use crate::closing::hear_out;
 use answers::{Answer, Answers};
+use hearing::{Hearing, Patience};
 
 pub(super) use answers::Told;
 
@@ -48,12 +51,8 @@ pub(super) struct Site {
 
 /// The bounds of a listener.
 pub(super) fn listen_options(limits: &Limits) -> ListenOptions {
-    let millis = |ms: u32| std::time::Duration::from_millis(ms.into());
-    let connection = ConnectionOptions {
-        idle: (limits.idle_ms > 0).then(|| millis(limits.idle_ms)),
-        write_within: millis(limits.write_ms),
-        ..ConnectionOptions::default()
-    };
+    let write_within = Duration::from_millis(limits.write_ms.into());
+    let connection = ConnectionOptions { write_within, ..ConnectionOptions::default() };
     let connections_max = limits.connections_max as usize;
     ListenOptions { connections_max, connection, ..ListenOptions::default() }
 }
@@ -71,19 +70,8 @@ pub(super) async fn accept(listener: Listener, site: Rc<Site>) {
 async fn serve(connection: Connection, site: Rc<Site>) {
     let _counted = site.cache.count_connection();
     let mut decoder = Decoder::new(site.limits.protocol());
-    let told_to_end = async {
-        draining().await;
-        sleep(site.limits.last_word()).await;
-    };
-    let mut told_to_end = std::pin::pin!(told_to_end);
-    loop {
-        let read = async { connection.read().await.ok().flatten() };
-        let ended = async {
-            told_to_end.as_mut().await;
-            None
-        };
-        // A connection that breaks is its client's to notice: there is nobody else to tell.
-        let Some(chunk) = or(read, ended).await else { break };
+    let mut hearing = Hearing::of(&connection, Patience::of(&site.limits));
+    while let Some(chunk) = hearing.next(&decoder).await {
         let mut arrived = Arrived::of(chunk, &mut decoder);
         if arrived.is_empty() {
             continue;
@@ -93,8 +81,8 @@ async fn serve(connection: Connection, site: Rc<Site>) {
             Ok(Next::Close) | Err(_) => break,
         }
     }
-    // What was written leaves before the connection closes.
-    connection.finish().await.ok();
+    // What was written reaches the client before the connection closes.
+    hear_out(&connection).await;
 }
 
 /// What becomes of a connection after its answers.

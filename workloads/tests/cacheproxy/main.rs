@@ -17,5 +17,6 @@ mod slow;
 mod carrier;
 mod failing;
 mod stopping;
+mod closing;
 #[path = "../books/mod.rs"]
 mod books;

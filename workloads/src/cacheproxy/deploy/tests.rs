@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use forebay::net::{ConnectOptions, Connection, Listener};
 use forebay::sim::{SimOptions, Simulation};
-use forebay::{Phase, Reply, RequestOptions, sleep};
+use forebay::{Phase, Reply, RequestOptions, draining, now, sleep};
 
 use super::*;
 use crate::cacheproxy::operation::{Operation, Outcome, What};
@@ -119,6 +119,10 @@ fn await_reply<T>(sim: &mut Simulation, reply: &Reply<T>) -> T {
     taken.expect("it has ended").unwrap_or_else(|error| panic!("{error}"))
 }
 
+const fn millis(ms: u32) -> Duration {
+    Duration::from_millis(ms as u64)
+}
+
 /// Reads until there are so many bytes, or the connection ends.
 async fn read(connection: &Connection, n_bytes: usize) -> Vec<u8> {
     let mut told = Vec::new();
@@ -176,6 +180,99 @@ fn a_stop_answers_what_was_asked_and_closes_who_is_silent_within_a_command() {
     assert!(asking.try_take().is_none());
     sim.enter_phase(Phase::Draining);
     assert_eq!(await_reply(&mut sim, &asking), b"STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n");
+}
+
+#[test]
+fn a_stop_hears_a_command_that_has_begun_to_its_end() {
+    let limits = Limits::default();
+    let (mut sim, address) = serving(1, limits);
+    let asking =
+        sim.handle().submit(1, RequestOptions::default().also_draining(), move || async move {
+            let connection =
+                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+            connection.write(b"set a 0 0 5\r\nhe".to_vec()).await.unwrap();
+            draining().await;
+            for part in ["l", "l", "o\r\n"] {
+                sleep(millis(limits.last_word_ms) * 3).await;
+                connection.write(part.as_bytes().to_vec()).await.unwrap();
+            }
+            read(&connection, usize::MAX).await
+        });
+    let asking = asking.unwrap();
+    assert!(!sim.run_until(50_000, |_sim| false));
+    sim.enter_phase(Phase::Draining);
+    assert_eq!(await_reply(&mut sim, &asking), b"STORED\r\n");
+}
+
+#[test]
+fn a_stop_waits_for_a_last_word_after_each_answer_and_not_for_ever() {
+    let limits = Limits::default();
+    let (mut sim, address) = serving(1, limits);
+    let asking =
+        sim.handle().submit(1, RequestOptions::default().also_draining(), move || async move {
+            let connection =
+                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+            draining().await;
+            let stop_began = now();
+            let mut n_answers = 0_u32;
+            loop {
+                sleep(millis(limits.last_word_ms) * 4 / 5).await;
+                let wrote = connection.write(b"get a\r\n".to_vec()).await;
+                if wrote.is_err() || read(&connection, b"END\r\n".len()).await.is_empty() {
+                    return (n_answers, now().since(stop_began));
+                }
+                n_answers += 1;
+            }
+        });
+    let asking = asking.unwrap();
+    assert!(!sim.run_until(50_000, |_sim| false));
+    sim.enter_phase(Phase::Draining);
+    let (n_answers, heard_for) = await_reply(&mut sim, &asking);
+    assert_eq!(n_answers, limits.drain_ms / (limits.last_word_ms * 4 / 5));
+    assert!(heard_for <= limits.drain_within(), "{heard_for:?}");
+}
+
+/// Nobody is idle who still takes in answers, however slowly; whoever is silent then is.
+#[test]
+fn a_slow_reader_is_not_idle_before_it_has_all_answers() {
+    const VALUE_BYTES: usize = 60_000;
+    const N_GETS: usize = 30;
+    let limits = Limits { idle_ms: 50, ..Limits::default() };
+    let (mut sim, address) = serving(1, limits);
+    let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
+        let connection = Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+        let head = format!("set a 0 0 {VALUE_BYTES}\r\n");
+        let set = [head.as_bytes(), &[b'x'; VALUE_BYTES], b"\r\n"].concat();
+        connection.write(set).await.unwrap();
+        connection.write(b"get a\r\n".repeat(N_GETS)).await.unwrap();
+        let mut n_bytes = 0;
+        while let Ok(Some(chunk)) = connection.read().await {
+            n_bytes += chunk.len();
+            sleep(millis(limits.idle_ms) * 3).await;
+        }
+        n_bytes
+    });
+    let answer_bytes = format!("VALUE a 0 {VALUE_BYTES}\r\n\r\nEND\r\n").len() + VALUE_BYTES;
+    let n_wanted = b"STORED\r\n".len() + N_GETS * answer_bytes;
+    assert_eq!(await_reply(&mut sim, &asking.unwrap()), n_wanted);
+}
+
+#[test]
+fn silence_between_and_within_commands_is_cut() {
+    for begun in [&b"mn\r\n"[..], b"mn\r\nget", b"mn\r\nset a 0 0 9\r\nx", b"mn\r\n\x80\x01"] {
+        let limits = Limits { idle_ms: 50, ..Limits::default() };
+        let (mut sim, address) = serving(1, limits);
+        let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
+            let connection =
+                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+            let connected_at = now();
+            connection.write(begun.to_vec()).await.unwrap();
+            (read(&connection, usize::MAX).await, now().since(connected_at))
+        });
+        let (told, lived_for) = await_reply(&mut sim, &asking.unwrap());
+        assert_eq!(told, b"MN\r\n");
+        assert!(lived_for < millis(limits.idle_ms) * 2, "{lived_for:?}");
+    }
 }
 
 /// Answers that nobody reads are bounded by the pieces that a connection may have written, not by
