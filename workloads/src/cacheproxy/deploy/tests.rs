@@ -44,7 +44,90 @@ const LINES: &[&str] = &[
 ];
 const N_KEYS: u32 = 6;
 
-fn random_bytes(rng: &mut fastrand::Rng) -> Vec<u8> {
+/// Opcodes with the extras and the value that their commands have; a key where the last word says so.
+const PACKETS: &[(u8, &[u8], &[u8], Keyed)] = &[
+    (0x00, b"", b"", Keyed::Yes),
+    (0x01, b"\0\0\0\x07\0\0\0\0", b"hello", Keyed::Yes),
+    (0x01, b"\0\0\0\0\0\0\0\0", b"10", Keyed::Yes),
+    (0x02, b"\0\0\0\0\0\0\0\0", b"3", Keyed::Yes),
+    (0x04, b"", b"", Keyed::Yes),
+    (0x05, b"\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x05\0\0\0\0", b"", Keyed::Yes),
+    (0x08, b"", b"", Keyed::No),
+    (0x09, b"", b"", Keyed::Yes),
+    (0x0a, b"", b"", Keyed::No),
+    (0x0b, b"", b"", Keyed::No),
+    (0x0d, b"", b"", Keyed::Yes),
+    (0x0e, b"", b"5", Keyed::Yes),
+    (0x11, b"\0\0\0\0\0\0\0\0", b"quiet", Keyed::Yes),
+    (0x12, b"\0\0\0\0\0\0\0\0", b"quiet", Keyed::Yes),
+    (0x14, b"", b"", Keyed::Yes),
+    (0x1d, b"\0\0\0\0", b"", Keyed::Yes),
+    (0x55, b"", b"", Keyed::No),
+];
+const HEAD_BYTES: usize = 24;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keyed {
+    Yes,
+    No,
+}
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Text,
+    Binary,
+}
+
+impl Speaks {
+    fn random_bytes(self, rng: &mut fastrand::Rng) -> Vec<u8> {
+        match self {
+            Self::Text => random_lines(rng),
+            Self::Binary => (0..N_COMMANDS).flat_map(|_| random_packet(rng)).collect(),
+        }
+    }
+
+    /// A command that is not whole.
+    const fn half(self) -> &'static [u8] {
+        match self {
+            Self::Text => b"get key",
+            Self::Binary => b"\x80\0\0\x01",
+        }
+    }
+
+    /// Without the numbers of cas, of which each shard has its own.
+    fn normal(self, mut told: Vec<u8>) -> Vec<u8> {
+        let mut rest = match self {
+            Self::Text => &mut [][..],
+            Self::Binary => &mut told[..],
+        };
+        while rest.len() >= HEAD_BYTES {
+            rest[16..HEAD_BYTES].fill(0);
+            let body_bytes = u32::from_be_bytes(rest[8..12].try_into().unwrap()) as usize;
+            let n_bytes = (HEAD_BYTES + body_bytes).min(rest.len());
+            rest = &mut rest[n_bytes..];
+        }
+        told
+    }
+}
+
+fn random_packet(rng: &mut fastrand::Rng) -> Vec<u8> {
+    let (opcode, extras, value, keyed) = PACKETS[rng.usize(..PACKETS.len())];
+    let key = match keyed {
+        Keyed::Yes => format!("key{}", rng.u32(..N_KEYS)),
+        Keyed::No => String::new(),
+    };
+    let body = [extras, key.as_bytes(), value].concat();
+    let short = |part: &[u8]| u8::try_from(part.len()).unwrap();
+    let mut packet = vec![0x80, opcode, 0, short(key.as_bytes()), short(extras), 0, 0, 0];
+    packet.extend([0, 0, 0, short(&body)]);
+    packet.extend(rng.u32(..).to_be_bytes());
+    packet.resize(HEAD_BYTES, 0);
+    packet.extend(body);
+    packet
+}
+
+fn random_lines(rng: &mut fastrand::Rng) -> Vec<u8> {
     let mut bytes = String::new();
     for _ in 0..N_COMMANDS {
         for (idx, part) in LINES[rng.usize(..LINES.len())].split('K').enumerate() {
@@ -133,34 +216,39 @@ async fn read(connection: &Connection, n_bytes: usize) -> Vec<u8> {
     told
 }
 
+/// What the service answers to these bytes, sent in random pieces.
+fn told(seed: u64, speaks: Speaks, bytes: Vec<u8>, n_bytes: usize) -> Vec<u8> {
+    let (mut sim, address) = serving(seed, Limits::default());
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
+        let connection = Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(rng.usize(1..400).min(rest.len()));
+            connection.write(piece.to_vec()).await.unwrap();
+            if rng.bool() {
+                sleep(Duration::from_micros(rng.u64(..2_000))).await;
+            }
+            rest = later;
+        }
+        // One that is not whole, so that nothing more may come.
+        connection.write(speaks.half().to_vec()).await.unwrap();
+        read(&connection, n_bytes).await
+    });
+    await_reply(&mut sim, &asking.unwrap())
+}
+
 #[test]
 fn commands_in_random_pieces_are_answered_once_and_in_order_as_a_store_answers() {
-    for seed in 0..SEEDS {
-        let (mut sim, address) = serving(seed, Limits::default());
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let bytes = random_bytes(&mut rng);
+    for (seed, speaks) in (0..SEEDS).flat_map(|seed| [(seed, Speaks::Text), (seed, Speaks::Binary)])
+    {
+        let bytes = speaks.random_bytes(&mut fastrand::Rng::with_seed(seed));
         let wanted = expected(&bytes);
-        let n_bytes = wanted.len();
-        let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
-            let connection =
-                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let (piece, later) = rest.split_at(rng.usize(1..400).min(rest.len()));
-                connection.write(piece.to_vec()).await.unwrap();
-                if rng.bool() {
-                    sleep(Duration::from_micros(rng.u64(..2_000))).await;
-                }
-                rest = later;
-            }
-            // One that is not whole, so that nothing more may come.
-            connection.write(b"get key".to_vec()).await.unwrap();
-            read(&connection, n_bytes).await
-        });
-        let told = await_reply(&mut sim, &asking.unwrap());
+        let told = speaks.normal(told(seed, speaks, bytes, wanted.len()));
+        let wanted = speaks.normal(wanted);
         let same = told.iter().zip(&wanted).take_while(|(one, other)| one == other).count();
         let here = |bytes: &[u8]| bytes[same.min(bytes.len())..].escape_ascii().to_string();
-        assert!(told == wanted, "seed {seed}: {}\nnot {}", here(&told), here(&wanted));
+        assert!(told == wanted, "seed {seed}, {speaks:?}: {}\nnot {}", here(&told), here(&wanted));
     }
 }
 
