@@ -79,7 +79,7 @@ impl Default for TierConfig {
 pub struct Embedded {
     /// Memory of all shards together, each of which has its part, for everything that items take.
     pub bytes_max: u64,
-    /// Bytes of an item: key, value and some 60.
+    /// Bytes of an item: key, value and some 60. It must find room in the part of one shard.
     pub item_bytes_max: u32,
 }
 

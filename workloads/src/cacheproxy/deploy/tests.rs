@@ -384,3 +384,39 @@ fn a_client_that_does_not_read_is_cut_off_before_it_has_all_answers() {
     let n_read = await_reply(&mut sim, &asking.unwrap());
     assert!(n_read < N_GETS * VALUE_BYTES / 10, "{n_read} bytes were read");
 }
+
+/// A shard may have keys and no listener: of a Unix socket's, only the first has one.
+#[test]
+fn what_has_expired_is_returned_on_every_shard() {
+    const N_KEYS: u32 = 50;
+    let (mut sim, address) = serving(1, Limits::default());
+    let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
+        let connection = Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+        let sets = (0..N_KEYS).map(|n| format!("set k{n} 0 1 1 noreply\r\nx\r\n"));
+        connection.write(sets.collect::<String>()).await.unwrap();
+        sleep(Duration::from_secs(10)).await;
+        connection.write(b"stats\r\n".to_vec()).await.unwrap();
+        read(&connection, 500).await
+    });
+    let told = String::from_utf8(await_reply(&mut sim, &asking.unwrap())).unwrap();
+    assert!(
+        told.contains("STAT total_items 50\r\n") && told.contains("STAT curr_items 0\r\n"),
+        "{told}"
+    );
+}
+
+#[test]
+fn an_item_that_finds_room_in_no_shard_is_refused_before_anybody_is_served() {
+    let start = |embedded: Embedded| {
+        let mut builder = Builder::new();
+        let plan = Plan { upper: TierPlan::Embedded(embedded), lower: None };
+        declare_owned(&mut builder, Arc::new(OnceLock::from(plan)));
+        builder.simulate(SimOptions::new(1, N_SHARDS)).map(|_sim| ())
+    };
+    let item_bytes_max = 1 << 20;
+    let all = (N_SHARDS * bytes_min_for(1 << 20)) as u64;
+    start(Embedded { bytes_max: all, item_bytes_max }).unwrap();
+    let error = start(Embedded { bytes_max: all - 1, item_bytes_max }).unwrap_err().to_string();
+    let remedy = format!("lower it, or give `bytes_max` at least {all} for {N_SHARDS} shards");
+    assert!(error.contains("`item_bytes_max` (1048576)") && error.contains(&remedy), "{error}");
+}
