@@ -19,5 +19,6 @@ mod carrier;
 mod failing;
 mod flushing;
 mod stopping;
+mod closing;
 #[path = "../books/mod.rs"]
 mod books;
