@@ -100,7 +100,8 @@ pub struct ServerLimits {
     pub queue_max: u32,
     /// Time for a connection to be made.
     pub connect_ms: u32,
-    /// Time for a batch to be answered whole.
+    /// Time for the first answer of a batch to come whole, and for each after the one before it. In all
+    /// a batch has twice this and `connect_ms`.
     pub answer_ms: u32,
     /// Pause after the first failure to connect or to be answered, before another connection is made;
     /// it doubles with each further failure.

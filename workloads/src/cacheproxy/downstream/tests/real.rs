@@ -292,6 +292,37 @@ fn a_server_that_says_what_nobody_asked_for_is_not_believed() {
 }
 
 #[test]
+fn a_batch_that_gets_on_may_take_longer_than_one_answer() {
+    let answers = |stream: &mut TcpStream| {
+        for value in ["a", "b", "c"] {
+            #[expect(clippy::disallowed_methods, reason = "a server of its own, off any shard")]
+            std::thread::sleep(limits().answer_within().mul_f64(0.6));
+            stream.write_all(format!("VALUE {value} 0 1\r\nx\r\n").as_bytes()).unwrap();
+        }
+        stream.write_all(b"END\r\n").unwrap();
+    };
+    let (address, serving) = scripted(vec![Box::new(answers)]);
+    let proxy = Proxy::start(&config(&[address]));
+    let outcomes = proxy.apply(vec![get("a"), get("b"), get("c")]);
+    assert!(outcomes.iter().all(|outcome| value(outcome) == Some(b"x")), "{outcomes:?}");
+    serving.join().unwrap();
+    proxy.stop();
+}
+
+#[test]
+fn a_value_that_is_too_long_is_the_failure_of_its_read_alone() {
+    let Some(server) = Memcached::start() else { return };
+    let limits = ServerLimits { value_bytes_max: 100_000, ..limits() };
+    let proxy = Proxy::start(&Config { limits, ..config(&[server.address()]) });
+    let stored = proxy.apply(vec![set("a", "1"), set("b", vec![b'x'; 900_000]), set("c", "3")]);
+    assert!(!stored.iter().any(is_failure));
+    let read = proxy.apply(vec![get("a"), get("b"), get("c")]);
+    assert_eq!([value(&read[0]), value(&read[2])], [Some(&b"1"[..]), Some(b"3")]);
+    assert_eq!(read[1], Outcome::Failed(Failure::Refused));
+    proxy.stop();
+}
+
+#[test]
 fn a_server_that_dribbles_is_cut_at_the_deadline_of_the_batch() {
     let dribble = |stream: &mut TcpStream| {
         for _byte in 0..200 {
