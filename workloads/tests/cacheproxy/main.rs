@@ -17,6 +17,7 @@ mod slow;
 mod carrier;
 mod failing;
 mod flushing;
+mod unanswered;
 mod stopping;
 #[path = "../books/mod.rs"]
 mod books;
