@@ -21,8 +21,8 @@ use forebay::{
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use super::downstream::Downstream;
-use super::operation::{ExpTime, Failure, Key, Operation, Outcome};
+use super::downstream::{Downstream, UnansweredReads};
+use super::operation::{ExpTime, Failure, Key, Operation, Outcome, What};
 use super::protocol::Refusal;
 use super::store::{Pass, Stats};
 use super::tier::Tier;
@@ -208,22 +208,44 @@ pub(super) struct Cache {
     owned: StageRef<Owned>,
     /// Servers that operations go to without asking an owner.
     downstream: Option<Downstream>,
+    unanswered_reads: UnansweredReads,
 }
 
 impl Cache {
     /// With the stage of what shards own; `downstream` where all items are with servers.
-    pub(super) const fn new(owned: StageRef<Owned>, downstream: Option<Downstream>) -> Self {
-        Self { owned, downstream }
+    pub(super) const fn new(
+        owned: StageRef<Owned>,
+        downstream: Option<Downstream>,
+        unanswered_reads: UnansweredReads,
+    ) -> Self {
+        Self { owned, downstream, unanswered_reads }
     }
 
     /// Does an operation. Dropped half-way, it may be done or not.
     pub(super) async fn apply(&self, operation: Operation) -> Outcome {
-        if let Some(downstream) = &self.downstream {
-            return downstream.apply(operation).await;
+        let if_unanswered = self.if_unanswered(&operation);
+        let outcome = match &self.downstream {
+            Some(downstream) => downstream.apply(operation).await,
+            None => match self.owned.call(operation).await {
+                Ok(outcome) => outcome,
+                Err(error) => Outcome::Failed(failure(&error)),
+            },
+        };
+        match (outcome, if_unanswered) {
+            (
+                Outcome::Failed(Failure::Unavailable | Failure::Unanswered),
+                UnansweredReads::Miss,
+            ) => Outcome::Miss,
+            (outcome, _) => outcome,
         }
-        match self.owned.call(operation).await {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed(failure(&error)),
+    }
+
+    /// What a client is told if this operation is not answered. Only here, where nobody decides by it
+    /// any more what becomes of an item.
+    const fn if_unanswered(&self, operation: &Operation) -> UnansweredReads {
+        match &operation.what {
+            What::Get(get) if get.may_be_shared() => self.unanswered_reads,
+            _ => UnansweredReads::Fail,
         }
     }
 

@@ -132,7 +132,8 @@ impl Cacheproxy {
             _ => None,
         };
         plan.set(Plan { upper, lower }).expect("set once, here");
-        Ok(Self { cache: Cache::new(owned, downstream), limits: service.limits })
+        let cache = Cache::new(owned, downstream, service.unanswered_reads());
+        Ok(Self { cache, limits: service.limits })
     }
 
     /// Serves on every shard of the engine (a Unix address on the first alone) and tells the

@@ -18,6 +18,7 @@ mod slow;
 mod carrier;
 mod failing;
 mod flushing;
+mod unanswered;
 mod stopping;
 mod closing;
 #[path = "../books/mod.rs"]

@@ -13,6 +13,7 @@ use forebay::sim::{SimOptions, Simulation};
 use forebay::{Phase, Reply, RequestOptions, draining, now, sleep};
 
 use super::*;
+use crate::cacheproxy::downstream::UnansweredReads;
 use crate::cacheproxy::operation::{Operation, Outcome, What};
 use crate::cacheproxy::protocol::{Asked, Command, Decoder};
 use crate::cacheproxy::stats;
@@ -180,7 +181,7 @@ fn serving(seed: u64, limits: Limits) -> (Simulation, Address) {
     builder.seed(seed);
     let embedded = TierPlan::Embedded(Embedded::default());
     let plan = Arc::new(OnceLock::from(Plan { upper: embedded, lower: None }));
-    let cache = Cache::new(declare_owned(&mut builder, plan), None);
+    let cache = Cache::new(declare_owned(&mut builder, plan), None, UnansweredReads::Fail);
     let mut sim = builder.simulate(SimOptions::new(seed, N_SHARDS)).unwrap();
     let at = address.clone();
     let listening = sim.handle().submit(0, RequestOptions::default(), move || async move {

@@ -55,7 +55,6 @@ const BATCHES_UNTIL_OPEN: u32 = 4;
 pub struct Downstream {
     route: Route,
     servers: Vec<Stages>,
-    unanswered_reads: UnansweredReads,
     flushing: FlushAll,
 }
 
@@ -120,11 +119,11 @@ impl Downstream {
         let servers = servers.collect();
         let weighted: Vec<_> = config.servers.iter().map(Server::weighted).collect();
         let route = Route::new(&weighted, config.route);
-        let (unanswered_reads, flushing) = (config.unanswered_reads, config.flush_all);
-        Ok(Self { route, servers, unanswered_reads, flushing })
+        Ok(Self { route, servers, flushing: config.flush_all })
     }
 
-    /// Takes an operation to its server and gives what came of it.
+    /// Takes an operation to its server and gives what came of it. Where the server does not answer
+    /// that is a failure, also of a read, whatever a client is told of it.
     ///
     /// Dropped while it waits for its batch, it is never sent; later its outcome is unknown.
     ///
@@ -133,23 +132,10 @@ impl Downstream {
     /// Outside of a shard, or on a shard of an engine that has not declared it.
     pub async fn apply(&self, operation: Operation) -> Outcome {
         let stages = self.servers[self.route.server(operation.key.as_bytes()).0];
-        match operation.what {
-            What::Get(get) => {
-                let reply = if get.may_be_shared() {
-                    stages.reads.call(operation).await
-                } else {
-                    stages.writes.call(operation).await
-                };
-                match (outcome(reply), self.unanswered_reads) {
-                    // One that changes something was perhaps done, or is still to be.
-                    (Outcome::Failed(_), UnansweredReads::Miss) if get.may_be_shared() => {
-                        Outcome::Miss
-                    }
-                    (outcome, _) => outcome,
-                }
-            }
-            _ => outcome(stages.writes.call(operation).await),
-        }
+        outcome(match operation.what {
+            What::Get(get) if get.may_be_shared() => stages.reads.call(operation).await,
+            _ => stages.writes.call(operation).await,
+        })
     }
 
     /// What becomes of a `flush_all`.

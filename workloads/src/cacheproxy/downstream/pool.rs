@@ -90,8 +90,7 @@ impl Pool {
             connection.abort();
             return Err(Failure::Unavailable);
         }
-        let deadline = forebay::now().after(self.limits.answer_within());
-        Ok(Exchange::new(self, connection, replies, deadline))
+        Ok(Exchange::new(self, connection, replies))
     }
 
     async fn take_idle(&self, take: Take) -> Option<Connection> {

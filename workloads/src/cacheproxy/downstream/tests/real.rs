@@ -167,16 +167,13 @@ fn a_server_that_is_stopped_is_waited_for_no_longer_than_promised() {
 }
 
 #[test]
-fn a_dead_server_is_a_miss_where_the_file_says_so() {
+fn a_dead_server_is_told_as_what_it_is_whatever_clients_are_told() {
     let address = crate::cacheproxy::memcached::free_address();
     let unanswered_reads = UnansweredReads::Miss;
     let proxy = Proxy::start(&Config { unanswered_reads, ..config(&[address]) });
-    assert_eq!(proxy.apply_one(get("a")), Outcome::Miss);
-    // One that moves an expiry is a change: nobody may take it for done where there was nothing.
-    let touch = Get { touch: Some(ExpTime(1)), ..Get::PLAIN };
-    let touched = proxy.apply_one(Operation { what: What::Get(touch), ..get("a") });
-    assert_eq!(touched, Outcome::Failed(Failure::Unavailable));
-    assert_eq!(proxy.apply_one(set("a", "b")), Outcome::Failed(Failure::Unavailable));
+    for operation in [get("a"), set("a", "b")] {
+        assert_eq!(proxy.apply_one(operation), Outcome::Failed(Failure::Unavailable));
+    }
     proxy.stop();
 }
 
@@ -288,6 +285,37 @@ fn a_server_that_says_what_nobody_asked_for_is_not_believed() {
     let proxy = Proxy::start(&config(&[address]));
     assert_eq!(proxy.apply_one(get("a")), Outcome::Failed(Failure::Unanswered));
     serving.join().unwrap();
+    proxy.stop();
+}
+
+#[test]
+fn a_batch_that_gets_on_may_take_longer_than_one_answer() {
+    let answers = |stream: &mut TcpStream| {
+        for value in ["a", "b", "c"] {
+            #[expect(clippy::disallowed_methods, reason = "a server of its own, off any shard")]
+            std::thread::sleep(limits().answer_within().mul_f64(0.6));
+            stream.write_all(format!("VALUE {value} 0 1\r\nx\r\n").as_bytes()).unwrap();
+        }
+        stream.write_all(b"END\r\n").unwrap();
+    };
+    let (address, serving) = scripted(vec![Box::new(answers)]);
+    let proxy = Proxy::start(&config(&[address]));
+    let outcomes = proxy.apply(vec![get("a"), get("b"), get("c")]);
+    assert!(outcomes.iter().all(|outcome| value(outcome) == Some(b"x")), "{outcomes:?}");
+    serving.join().unwrap();
+    proxy.stop();
+}
+
+#[test]
+fn a_value_that_is_too_long_is_the_failure_of_its_read_alone() {
+    let Some(server) = Memcached::start() else { return };
+    let limits = ServerLimits { value_bytes_max: 100_000, ..limits() };
+    let proxy = Proxy::start(&Config { limits, ..config(&[server.address()]) });
+    let stored = proxy.apply(vec![set("a", "1"), set("b", vec![b'x'; 900_000]), set("c", "3")]);
+    assert!(!stored.iter().any(is_failure));
+    let read = proxy.apply(vec![get("a"), get("b"), get("c")]);
+    assert_eq!([value(&read[0]), value(&read[2])], [Some(&b"1"[..]), Some(b"3")]);
+    assert_eq!(read[1], Outcome::Failed(Failure::Refused));
     proxy.stop();
 }
 
