@@ -57,7 +57,7 @@ fn a_slow_reader_of_many_large_values_has_a_few_pieces_of_them_made() {
         serde_json::from_str(r#"{"load": {"connections": 1, "keys": 1}}"#).unwrap();
     let mut builder = Builder::new();
     builder.quiet().shards(1);
-    let cacheproxy = Cacheproxy::declare(&mut builder, &config, &[], 1).unwrap();
+    let cacheproxy = Cacheproxy::declare(&mut builder, &config, &[]).unwrap();
     let engine = builder.start().unwrap();
     let any_port = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
     let Address::Tcp(address) = cacheproxy.serve(&engine, &any_port).unwrap() else {

@@ -5,7 +5,6 @@ use std::io::Read as _;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use forebay::net::Address;
 
 use crate::rig::{Server, embedded, proxy, tail};
 
@@ -37,7 +36,7 @@ fn a_close_on_bytes_that_nobody_reads_is_no_reset() {
 fn nobody_is_idle_who_waits_for_a_server_behind_us() {
     // Takes connections, and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut service = proxy(&[Address::Tcp(silent.local_addr().unwrap())]);
+    let mut service = proxy(&[silent.local_addr().unwrap()]);
     service.limits.idle_ms = 50;
     let idle = Duration::from_millis(service.limits.idle_ms.into());
     let server = Server::start(service, 1);

@@ -1,12 +1,11 @@
 //! What a client is told of a dead server where the file has unanswered reads told as misses: of plain
 //! reads that, of all else the truth, and nothing is done by a miss that was none.
 
-use forebay_workloads::cacheproxy::chunks::ChunksConfig;
-use forebay_workloads::cacheproxy::downstream::{self, UnansweredReads};
+use forebay_workloads::cacheproxy::downstream::UnansweredReads;
 use forebay_workloads::cacheproxy::{ChunkedTier, Service, TierConfig};
 
-use crate::oracle::Memcached;
-use crate::rig::{Client, Server, proxy, two_tiers};
+use crate::memcached::Memcached;
+use crate::rig::{Client, Server, chunked, proxy, two_tiers};
 
 /// Answers come as this until the server is known to be dead, and then always.
 const UNAVAILABLE: &str = "SERVER_ERROR downstream unavailable\r\n";
@@ -44,10 +43,7 @@ fn asks_in_the_end(client: &mut Client<std::net::TcpStream>, asked: &str) {
 fn only_plain_reads_of_a_dead_server_are_misses() {
     let Some(mut backend) = Memcached::start() else { return };
     let servers = [backend.address()];
-    let memcached = downstream::Config::of(&servers);
-    let chunks = TierConfig::Chunked(ChunkedTier { memcached, chunks: ChunksConfig::default() });
-    let chunked = Service { l1: chunks, ..Service::default() };
-    let services = [proxy(&servers), two_tiers(&servers), chunked].map(with_misses);
+    let services = [proxy(&servers), two_tiers(&servers), chunked(&servers)].map(with_misses);
     let running = services.map(|service| Server::start(service, 1));
     backend.kill();
     for server in running {
