@@ -41,11 +41,8 @@ pub(super) fn put(dialect: Dialect, out: &mut Vec<u8>) {
 /// # Errors
 /// In words, when something else stands there.
 pub(super) fn take_answer(dialect: Dialect, received: &mut &[u8]) -> Result<Option<()>, String> {
-    let answer = match dialect {
-        Dialect::Text | Dialect::Meta => line(received)?,
-        Dialect::Binary => received.split_at_checked(HEADER_BYTES),
-    };
-    let Some((answer, rest)) = answer else { return Ok(None) };
+    let Some(n_bytes) = answer_bytes(dialect, received)? else { return Ok(None) };
+    let (answer, rest) = received.split_at(n_bytes);
     let is_right = match dialect {
         Dialect::Text => answer.starts_with(b"VERSION "),
         Dialect::Meta => answer == b"MN\r\n",
@@ -58,12 +55,14 @@ pub(super) fn take_answer(dialect: Dialect, received: &mut &[u8]) -> Result<Opti
     Ok(Some(()))
 }
 
-/// The first line with its end, and what follows.
-fn line(received: &[u8]) -> Result<Option<(&[u8], &[u8])>, String> {
+/// Bytes of what stands in front, as soon as it is whole.
+fn answer_bytes(dialect: Dialect, received: &[u8]) -> Result<Option<usize>, String> {
+    if dialect == Dialect::Binary {
+        return Ok((received.len() >= HEADER_BYTES).then_some(HEADER_BYTES));
+    }
     match received.iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n') {
-        Some(end) => Ok(received.split_at_checked(end + 1)),
         None if received.len() >= LINE_BYTES_MAX => Err("a long line to a greeting".to_owned()),
-        None => Ok(None),
+        line_end => Ok(line_end.map(|end| end + 1)),
     }
 }
 
