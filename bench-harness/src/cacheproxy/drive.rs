@@ -1,7 +1,7 @@
-//! Drives a cell from the clients' shard, from the first key to the last reply.
+//! Drives a cell from the clients' shard, from the first key to the last reply, and looks at what stands
+//! behind the server.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use forebay::Handle;
 use forebay_workloads::cacheproxy::load::{Load, Preload};
@@ -10,35 +10,18 @@ use super::client::{Client, Town};
 use super::counts::Counts;
 use super::preload;
 use super::servers::{Backends, BackendsLook};
-use crate::load::PhaseTally;
-use crate::looks::Look;
-use crate::server::{ServerProcess, Usage};
-use crate::streams::{Order, connect, count_calls, run_phase};
+use crate::server::ServerProcess;
+use crate::streams::{self, Order};
 use crate::subject::CellError;
-use crate::troubles::Troubles;
-
-/// Pause before memory is read: time for the server to put buffers back, and to see who has gone.
-const SETTLE: Duration = Duration::from_millis(20);
 
 /// What a cell gave.
 #[derive(Debug)]
 pub(super) struct Driven {
-    /// With every key written, before the first connection of those that stay.
-    pub(super) empty: Usage,
-    /// With all connections open, each greeted once, and none in use.
-    pub(super) idle: Usage,
-    /// Around the measured phase and its drain.
-    pub(super) before: Look,
-    pub(super) after: Look,
-    /// The same of what stands behind the server, if anything does.
-    pub(super) behind: Option<[BackendsLook; 2]>,
-    pub(super) tally: PhaseTally,
+    pub(super) streams: streams::Driven,
     /// Of the measured phase and its drain.
     pub(super) counts: Counts,
-    /// System calls for each request, counted in a stretch of their own; else why not.
-    pub(super) calls_per_request: Result<f64, String>,
-    /// What went wrong in any stretch, from the greetings to the last look.
-    pub(super) troubles: Troubles,
+    /// What stands behind the server, if anything does, around that phase and its drain.
+    pub(super) behind: Option<[BackendsLook; 2]>,
 }
 
 /// Runs a cell on the current shard, and gives the servers back.
@@ -53,28 +36,18 @@ pub(super) async fn run(
     if load.preload == Preload::Every {
         preload::run(&town, server.address()).await?;
     }
-    forebay::sleep(SETTLE).await;
-    let empty = server.usage()?;
     let client = {
         let town = Rc::clone(&town);
         move |_| Client::new(&town)
     };
-    let fleet = connect(server.address(), load.connections as usize, client).await?;
-    forebay::sleep(SETTLE).await;
-    let idle = server.usage()?;
-    for warmup in &order.warmups {
-        run_phase(order, warmup, &fleet).await?;
-    }
-    let behind = backends.look()?;
-    town.counts.take();
-    let before = Look::before(&mut server, clients).await?;
-    let tally = run_phase(order, &order.phase, &fleet).await?;
-    let after = Look::after(&mut server, clients).await?;
-    let counts = town.counts.take();
-    let behind = behind.zip(backends.look()?).map(|(before, after)| [before, after]);
-    let calls_per_request = count_calls(order, &fleet, &server).await?;
-    let troubles = fleet.close().await;
-    let driven =
-        Driven { empty, idle, before, after, behind, tally, counts, calls_per_request, troubles };
-    Ok((driven, server, backends))
+    // Before the measured phase, and behind it.
+    let (mut counts, mut behind) = (Counts::default(), Vec::with_capacity(2));
+    let look_aside = || {
+        counts = town.counts.take();
+        behind.extend(backends.look()?);
+        Ok(())
+    };
+    let streams = streams::drive(order, client, &mut server, clients, look_aside).await?;
+    let behind = behind.try_into().ok();
+    Ok((Driven { streams, counts, behind }, server, backends))
 }

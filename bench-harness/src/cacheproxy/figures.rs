@@ -10,8 +10,6 @@ use super::counts::Counts;
 use super::drive::Driven;
 use super::servers::BackendsLook;
 use crate::dump::{Better, ExtraMetric, Finite, Measured, Repetition, to_f64};
-use crate::extras;
-use crate::looks::{self, Subject};
 use crate::subject::CellSpec;
 use crate::workload_file::Peer;
 
@@ -20,27 +18,14 @@ const NOTHING_BEHIND: &str = "nothing stands behind the server";
 const DRIVEN_DIRECTLY: &str = "this memcached is asked by the clients themselves";
 const NO_REQUEST: &str = "no request was started";
 
-/// The repetition of a cell. Its costs and its memory are the server's alone.
+/// The repetition of a cell, with what this workload has beside.
 pub(super) fn repetition(
     spec: &CellSpec,
     config: &Config,
     driven: &Driven,
     sockets: &str,
 ) -> Repetition {
-    let tally = &driven.tally;
-    let mut repetition = tally.recorder.repetition();
-    let errors = tally.errors.iter().map(|(kind, n)| ((*kind).to_owned(), *n));
-    repetition.errors_by_kind = errors.collect();
-    let n_connections = config.load.connections;
-    let n_counted = tally.recorder.counts().mismatched;
-    let troubles = driven.troubles.reasons(n_connections.into(), n_counted);
-    repetition.invalid_reasons.extend(troubles);
-    repetition.sockets = Measured::Value(sockets.to_owned());
-    let subject = spec.peer.map_or(Subject::Ours, |_| Subject::Peer);
-    looks::insert(&mut repetition, subject, &driven.before, &driven.after);
-    extras::insert_system_calls(&mut repetition, &driven.calls_per_request);
-    let (empty, idle) = (driven.empty.resident_bytes, driven.idle.resident_bytes);
-    extras::insert_connection_memory(&mut repetition.extra, n_connections, empty, idle);
+    let mut repetition = driven.streams.repetition(spec, sockets);
     let mut extra = Extra(&mut repetition.extra);
     extra.traffic(&driven.counts);
     if config.backends > 0 {
@@ -107,7 +92,8 @@ impl Costs {
             Ok(cpu_ns) => Measured::ratio(to_f64(cpu_ns), to_f64(n_started), NO_REQUEST),
             Err(reason) => Measured::absent(reason),
         };
-        let server = between(&driven.before.usage.cpu_ns, &driven.after.usage.cpu_ns);
+        let (before, after) = (&driven.streams.before, &driven.streams.after);
+        let server = between(&before.usage.cpu_ns, &after.usage.cpu_ns);
         let behind =
             driven.behind.as_ref().map(|[before, after]| between(&before.cpu_ns, &after.cpu_ns));
         match behind {

@@ -41,11 +41,7 @@ pub(super) fn put(dialect: Dialect, out: &mut Vec<u8>) {
 /// # Errors
 /// In words, when something else stands there.
 pub(super) fn take_answer(dialect: Dialect, received: &mut &[u8]) -> Result<Option<()>, String> {
-    let n_bytes = match dialect {
-        Dialect::Text | Dialect::Meta => line_bytes(received)?,
-        Dialect::Binary => (received.len() >= HEADER_BYTES).then_some(HEADER_BYTES),
-    };
-    let Some(n_bytes) = n_bytes else { return Ok(None) };
+    let Some(n_bytes) = answer_bytes(dialect, received)? else { return Ok(None) };
     let (answer, rest) = received.split_at(n_bytes);
     let is_right = match dialect {
         Dialect::Text => answer.starts_with(b"VERSION "),
@@ -59,12 +55,14 @@ pub(super) fn take_answer(dialect: Dialect, received: &mut &[u8]) -> Result<Opti
     Ok(Some(()))
 }
 
-/// Bytes of the first line with its end, once that is there.
-fn line_bytes(received: &[u8]) -> Result<Option<usize>, String> {
+/// Bytes of what stands in front, as soon as it is whole.
+fn answer_bytes(dialect: Dialect, received: &[u8]) -> Result<Option<usize>, String> {
+    if dialect == Dialect::Binary {
+        return Ok((received.len() >= HEADER_BYTES).then_some(HEADER_BYTES));
+    }
     match received.iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n') {
-        Some(end) => Ok(Some(end + 1)),
         None if received.len() >= LINE_BYTES_MAX => Err("a long line to a greeting".to_owned()),
-        None => Ok(None),
+        line_end => Ok(line_end.map(|end| end + 1)),
     }
 }
 

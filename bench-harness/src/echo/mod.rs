@@ -11,8 +11,6 @@
 
 mod wire;
 mod dialogue;
-mod drive;
-mod figures;
 
 use std::collections::BTreeMap;
 
@@ -21,10 +19,11 @@ use forebay_workloads::echo::Config;
 use crate::client_shard::{ClientShard, DESCRIPTORS_ASIDE};
 use crate::dump::Repetition;
 use crate::server::{ServerProcess, ServerSpec, Service};
-use crate::streams::Order;
+use crate::streams::{Order, drive};
 use crate::subject::{CellError, CellSpec};
 use crate::{cpus, process};
 
+use dialogue::Echoes;
 use wire::Wire;
 
 /// Runs one repetition.
@@ -39,7 +38,7 @@ pub(crate) fn run(spec: &CellSpec, config: &Config) -> Result<Repetition, CellEr
     process::allow_open_files(u64::from(config.connections) + DESCRIPTORS_ASIDE)
         .map_err(CellError::Setup)?;
     let server_cpus = cpus::of_shards(&spec.engine)?;
-    let server = ServerProcess::start(&ServerSpec {
+    let mut server = ServerProcess::start(&ServerSpec {
         peer: spec.peer,
         engine: spec.engine.clone(),
         service: Service::Echo(config.clone()),
@@ -50,11 +49,13 @@ pub(crate) fn run(spec: &CellSpec, config: &Config) -> Result<Repetition, CellEr
     let shard = ClientShard::start(&server_cpus, spec.seed)?;
     let connections = spec.workload.connections().expect("this workload has connections");
     let (order, wire) = (Order::new(spec, connections), Wire::new(config.protocol));
-    let (clients, n_connections) = (shard.handle().clone(), config.connections);
+    let clients = shard.handle().clone();
     let (driven, server) = shard.run(move || async move {
-        drive::run(&order, n_connections, wire, server, &clients).await
+        let echoes = move |connection| Echoes::new(wire, connection);
+        let driven = drive(&order, echoes, &mut server, &clients, || Ok(())).await?;
+        Ok((driven, server))
     })?;
-    let mut repetition = figures::repetition(spec, config, &driven, server.sockets());
+    let mut repetition = driven.repetition(spec, server.sockets());
     repetition.invalid_reasons.extend(shard.stop());
     server.stop()?;
     Ok(repetition)

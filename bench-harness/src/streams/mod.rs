@@ -4,8 +4,8 @@
 //! driven in closed loops or by a schedule, looked at once more and closed is the same for all.
 //!
 //! ```text
-//! fleet: connect all, greet ─► phase: a talk on each line, loops or a schedule ─► fleet: last look
-//!                                talk ─► line ─► dialogue: put_request, take_reply
+//! course: fleet: connect all, greet ─► phase: a talk on each line, loops or a schedule ─► fleet: last look
+//!                                        talk ─► line ─► dialogue: put_request, take_reply
 //! ```
 
 mod line;
@@ -13,11 +13,12 @@ mod fleet;
 mod due;
 mod talk;
 mod phase;
+mod course;
 
 use crate::load::Ended;
 
-pub(crate) use fleet::connect;
-pub(crate) use phase::{Order, count_calls, run_phase};
+pub(crate) use course::{Driven, drive};
+pub(crate) use phase::Order;
 
 /// What is said on one connection. Replies come in the order of their requests.
 pub(crate) trait Dialogue {

@@ -37,7 +37,7 @@ const STARTS_PER_TURN: usize = 1_024;
 /// What is to be driven.
 #[derive(Debug, Clone)]
 pub(crate) struct Order {
-    connections: Connections,
+    pub(super) connections: Connections,
     seed: u64,
     pub(crate) warmups: Vec<Phase>,
     pub(crate) phase: Phase,

@@ -17,6 +17,8 @@ use fastrand::Rng;
 /// The keys of all commands.
 pub(crate) const KEYS: [&str; 5] =
     ["k0", "k1", "k2", "k3", "a-longer-key-than-fits-into-a-small-one"];
+/// Those that are counted with, where others have the long values.
+const COUNTED_APART: [&str; 2] = ["k0", "k1"];
 /// A cas that no item has.
 const OTHER_CAS: u64 = u64::MAX;
 
@@ -39,10 +41,10 @@ pub(crate) enum Promises {
     Everything,
     /// None that flushes: the items of servers downstream are not ours alone.
     NoFlush,
-    /// None that flushes, and no value with a space. What begins with a number and a space counts as one
-    /// to 1.6.18, however much is behind, so a value may be long enough for pieces and yet be counted
-    /// with; values in pieces are never numbers.
-    NoFlushNoSpaces,
+    /// None that flushes, and those that count on other keys than long values. What begins with a number
+    /// and a space, as 1.6.18 puts it behind a number that has become shorter, counts as that number to
+    /// it, however much follows; values in pieces are never numbers.
+    NoFlushLongApart,
 }
 
 fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
@@ -94,20 +96,30 @@ impl<'a> Writer<'a> {
         one_of(&mut self.rng, EXPIRIES)
     }
 
-    fn value(&mut self) -> Vec<u8> {
+    fn value(&mut self, key: &str) -> Vec<u8> {
         match self.rng.u32(..40) {
+            0..5 if self.is_apart(key) => self.word(),
             0 => vec![b'x'; self.rng.usize(..100_000)],
             // More than either may store.
             1 if self.rng.u8(..10) == 0 => vec![b'x'; 2 << 20],
             2..5 => vec![b'x'; self.rng.usize(..2_000)],
-            _ => self.word().as_bytes().to_vec(),
+            _ => self.word(),
         }
     }
 
     /// A short value.
-    fn word(&mut self) -> &'static str {
-        let word = one_of(&mut self.rng, VALUES);
-        if self.promises == Promises::NoFlushNoSpaces { word.trim() } else { word }
+    fn word(&mut self) -> Vec<u8> {
+        one_of(&mut self.rng, VALUES).as_bytes().to_vec()
+    }
+
+    /// Whether this key is only for short values.
+    fn is_apart(&self, key: &str) -> bool {
+        self.promises == Promises::NoFlushLongApart && COUNTED_APART.contains(&key)
+    }
+
+    fn may_count(&self, key: &str) -> bool {
+        let is_counted = self.promises != Promises::NoFlushLongApart || self.is_apart(key);
+        is_counted && !self.has_read
     }
 
     /// One command of text or meta.
@@ -125,8 +137,7 @@ impl<'a> Writer<'a> {
             }
             13..16 => return self.meta_store(),
             16 => format!("md {}{}", self.key(), self.flags(MD)).into_bytes(),
-            17..19 if !self.has_read => format!("ma {}{}", self.key(), self.flags(MA)).into_bytes(),
-            _ => format!("me {}", self.key()).into_bytes(),
+            _ => self.meta_count().into_bytes(),
         };
         line.extend(b"\r\n");
         line
@@ -149,7 +160,7 @@ impl<'a> Writer<'a> {
     fn store(&mut self) -> Vec<u8> {
         const VERBS: &[&str] = &["set", "set", "add", "replace", "append", "prepend", "cas"];
         let (verb, key) = (one_of(&mut self.rng, VERBS), self.key());
-        let (value, expiry, cas) = (self.value(), self.expiry(), self.cas(key));
+        let (value, expiry, cas) = (self.value(key), self.expiry(), self.cas(key));
         let flags = one_of(&mut self.rng, &[0, 7, u32::MAX]);
         let cas = if verb == "cas" { format!(" {cas}") } else { String::new() };
         let noreply = self.noreply();
@@ -162,14 +173,24 @@ impl<'a> Writer<'a> {
         let delta = one_of(&mut self.rng, DELTAS);
         match self.rng.u32(..6) {
             0 => format!("touch {key} {expiry}{noreply}"),
-            2..5 if !self.has_read => format!("incr {key} {delta}{noreply}"),
-            5 if !self.has_read => format!("decr {key} {delta}{noreply}"),
+            2..5 if self.may_count(key) => format!("incr {key} {delta}{noreply}"),
+            5 if self.may_count(key) => format!("decr {key} {delta}{noreply}"),
             _ => format!("delete {key}{noreply}"),
         }
     }
 
+    /// Or `me`, where nothing may be counted.
+    fn meta_count(&mut self) -> String {
+        let (key, describes) = (self.key(), self.rng.u32(..3) == 0);
+        if describes || !self.may_count(key) {
+            return format!("me {key}");
+        }
+        format!("ma {key}{}", self.flags(MA))
+    }
+
     fn meta_store(&mut self) -> Vec<u8> {
-        let (key, value, cas) = (self.key(), self.value(), self.rng.u8(..));
+        let key = self.key();
+        let (value, cas) = (self.value(key), self.rng.u8(..));
         let mut flags = self.flags(MS);
         let current = self.cas(key);
         if cas < 50 {
@@ -189,10 +210,11 @@ impl<'a> Writer<'a> {
 
     /// One binary command.
     pub(crate) fn packet(&mut self) -> Vec<u8> {
-        let opcodes = if self.has_read { OPCODES } else { &[OPCODES, COUNTING].concat() };
+        let key = self.key();
+        let opcodes = if self.may_count(key) { &[OPCODES, COUNTING].concat() } else { OPCODES };
         let opcode = one_of(&mut self.rng, opcodes);
         self.has_read |= READING.contains(&opcode);
-        let (key, value, expiry) = (self.key(), self.value(), self.expiry().to_be_bytes());
+        let (value, expiry) = (self.value(key), self.expiry().to_be_bytes());
         let current = self.cas(key);
         let cas = if self.rng.u8(..) < 50 { current } else { 0 };
         let delta = one_of(&mut self.rng, DELTAS).to_be_bytes();

@@ -11,7 +11,7 @@
 //!
 //! Two settings have fewer seeds. A service for bulk writes brings nothing into its upper tier: there
 //! another service, which reads through the same two, does so before each step, and what it reads is
-//! compared as well. And values in pieces: none is a number, which those of 1.6.18 may be.
+//! compared as well. And values in pieces: none of them is a number, which long ones of 1.6.18 may be.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -53,7 +53,7 @@ struct Setting {
 
 const ALL: Setting = Setting { promises: Promises::Everything, uses: Uses::Told };
 const PROXY: Setting = Setting { promises: Promises::NoFlush, uses: Uses::SideBySide };
-const PIECES: Setting = Setting { promises: Promises::NoFlushNoSpaces, uses: Uses::SideBySide };
+const PIECES: Setting = Setting { promises: Promises::NoFlushLongApart, uses: Uses::SideBySide };
 const TIERS: Setting = Setting { promises: Promises::NoFlush, uses: Uses::Above };
 
 /// Where a side is reached.
