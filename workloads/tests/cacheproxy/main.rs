@@ -18,5 +18,6 @@ mod carrier;
 mod failing;
 mod stopping;
 mod closing;
+mod counts;
 #[path = "../books/mod.rs"]
 mod books;
