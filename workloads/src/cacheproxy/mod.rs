@@ -22,6 +22,8 @@ mod clock;
 mod locks;
 mod tier;
 mod tiers;
+mod counts;
+mod census;
 mod cache;
 mod run;
 mod connection;
