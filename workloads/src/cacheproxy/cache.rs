@@ -187,9 +187,12 @@ impl Stage for Owned {
     }
 }
 
-/// What the stage of the keys of a shard allows by default.
-pub(super) fn owned_options() -> StageOptions {
+/// What the stage of the keys of a shard allows by default, if its tiers answer in less than this.
+pub(super) fn owned_options(run_within: Duration) -> StageOptions {
     let mut options = StageOptions::default();
+    options.run_max = options.run_max.max(run_within);
+    // Before it is in a batch, a call may wait for another that takes as long.
+    options.call_max = options.call_max.max(run_within * 2);
     options.placement = Placement::Owner;
     options.permits = BATCHES_MAX;
     options

@@ -22,6 +22,7 @@ mod clock;
 mod locks;
 mod tier;
 mod tiers;
+mod bounds;
 mod cache;
 mod run;
 mod connection;

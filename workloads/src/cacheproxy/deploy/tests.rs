@@ -97,7 +97,8 @@ fn serving(seed: u64, limits: Limits) -> (Simulation, Address) {
     builder.seed(seed);
     let embedded = TierPlan::Embedded(Embedded::default());
     let plan = Arc::new(OnceLock::from(Plan { upper: embedded, lower: None }));
-    let cache = Cache::new(declare_owned(&mut builder, plan), None);
+    let owned = declare_owned(&mut builder, owned_options(Duration::ZERO), plan);
+    let cache = Cache::new(owned, None);
     let mut sim = builder.simulate(SimOptions::new(seed, N_SHARDS)).unwrap();
     let at = address.clone();
     let listening = sim.handle().submit(0, RequestOptions::default(), move || async move {
