@@ -25,7 +25,7 @@ use super::downstream::Downstream;
 use super::operation::{ExpTime, Failure, Key, Operation, Outcome};
 use super::store::{Pass, Stats};
 use super::tier::Tier;
-use super::tiers::Tiers;
+use super::tiers::{GRACE, Tiers};
 
 /// Batches of a shard that are under way at once: one that waits for a lower tier must not keep the
 /// next from what is in memory, so there are as many as a tier may reasonably have unanswered.
@@ -37,6 +37,9 @@ const SWEPT_ITEMS: u32 = 256;
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Between two steps of a pass: a million items take 40 s and a hundredth of the shard's time.
 const SWEEP_PAUSE: Duration = Duration::from_millis(10);
+/// Between two steps of what ends doubts: as long as what was not answered is given to be done late,
+/// so that no step comes in vain.
+const WORK_OFF_EVERY: Duration = GRACE;
 
 /// What a shard has of the cache: the keys it owns, and what its connections have done.
 #[derive(Debug)]
@@ -141,6 +144,9 @@ impl Held {
     }
 
     fn flush_all(&self, delay: ExpTime) {
+        if let Self::Two(tiers) = self {
+            tiers.flush_begins(delay);
+        }
         for (store, clock) in self.tiers().filter_map(Tier::store) {
             store.borrow_mut().flush_all(clock.now(), delay);
         }
@@ -275,6 +281,16 @@ impl Cache {
             while here.held.sweep() == Pass::Going {
                 sleep(SWEEP_PAUSE).await;
             }
+        }
+    }
+
+    /// Ends what two tiers doubt on this shard, for ever.
+    pub(super) async fn work_off_for_ever(self) {
+        let here = self.owned.instance();
+        let Held::Two(tiers) = &here.held else { return };
+        loop {
+            sleep(WORK_OFF_EVERY).await;
+            tiers.work_off().await;
         }
     }
 }

@@ -148,6 +148,7 @@ impl Cacheproxy {
             let site = Rc::new(Site { cache: cache.clone(), limits, clock: Clock::set() });
             spawn_background(connection::accept(listener, site)).detach();
             spawn_background(cache.clone().sweep_for_ever()).detach();
+            spawn_background(cache.clone().work_off_for_ever()).detach();
         })
     }
 }

@@ -19,7 +19,6 @@ pub mod downstream;
 pub mod chunks;
 pub mod store;
 mod clock;
-mod locks;
 mod tier;
 mod tiers;
 mod bounds;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::chunks::Chunked;
 use super::clock::Clock;
 use super::downstream::Downstream;
-use super::operation::{Operation, Outcome};
+use super::operation::{ExpTime, Failure, Operation, Outcome};
 #[cfg(test)]
 use super::scripted::Scripted;
 use super::store::Store;
@@ -51,6 +51,20 @@ impl Tier {
             Self::Chunked(chunked) => Box::pin(chunked.apply(operation.clone())).await,
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.apply(operation).await,
+        }
+    }
+
+    /// Makes all items that can be reached from this shard nothing, now or when this time comes: those
+    /// of this shard's memory, or of all servers.
+    pub(super) async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
+        match self {
+            Self::Embedded { store, clock } => {
+                store.borrow_mut().flush_all(clock.now(), delay);
+                Ok(())
+            }
+            Self::Memcached(_) | Self::Chunked(_) => Err(Failure::Refused),
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.flush_all(delay).await,
         }
     }
 
