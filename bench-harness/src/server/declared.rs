@@ -112,7 +112,7 @@ impl Declared {
             Service::Staged(config) => Self::staged(config, seed, builder),
             Service::Cacheproxy { config, backends } => {
                 let backends: Vec<Address> = backends.iter().copied().map(Address::Tcp).collect();
-                let declared = Cacheproxy::declare(builder, config, &backends, seed);
+                let declared = Cacheproxy::declare(builder, config, &backends);
                 let declared = declared.map_err(|error| CellError::Setup(error.to_string()));
                 Ok(Self::Cacheproxy(declared?))
             }

@@ -220,4 +220,11 @@ impl<S: Stage> StageCore<S> {
             self.index.borrow_mut().remove(hash, place);
         }
     }
+
+    pub(super) fn touch_all(&self) {
+        use crate::runtime::half::Plant;
+        if !self.core.half().planted(Plant::JoinAcrossWrite) {
+            self.index.borrow_mut().remove_dispatched();
+        }
+    }
 }

@@ -49,6 +49,11 @@ impl Index {
         }
     }
 
+    /// Removes all that have left the queue.
+    pub(super) fn remove_dispatched(&mut self) {
+        self.table.retain(|(_, place)| matches!(place, Place::Queued(_)));
+    }
+
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }

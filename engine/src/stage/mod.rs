@@ -155,6 +155,16 @@ impl<S: Stage> StageRef<S> {
         self.on_current_shard().touch(key);
     }
 
+    /// Ends the joining of whatever was dispatched before this moment, for all keys: a change that
+    /// concerns everything is known to be done. On this shard; each shard that calls has its own.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a shard, or on a shard of another engine.
+    pub fn touch_all(&self) {
+        self.on_current_shard().touch_all();
+    }
+
     /// The shard whose queue a call with `key` made here goes to.
     ///
     /// # Panics

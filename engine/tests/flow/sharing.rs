@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use forebay::{Batch, Dedup, Placement, Stage, StageOptions};
+use forebay::{Batch, Dedup, Placement, Stage, StageOptions, StageRef};
 
 use crate::ring::{
-    Fault, Gate, Ring, all, double, one_stage, policy, shards, spawn, two_cpus, wait,
+    Fault, Gate, Ring, Scripted, all, double, one_stage, policy, shards, spawn, two_cpus, wait,
 };
 
 fn dedup(dedup: Dedup) -> StageOptions {
@@ -73,6 +73,15 @@ fn a_waiter_that_leaves_or_expires_leaves_the_others_their_item() {
 
 #[test]
 fn a_call_joins_what_is_in_flight_until_a_touch() {
+    joins_until(|stage| stage.touch(&1));
+}
+
+#[test]
+fn a_call_joins_what_is_in_flight_until_all_is_touched() {
+    joins_until(StageRef::touch_all);
+}
+
+fn joins_until(touch: fn(&StageRef<Scripted>)) {
     let gate = Gate::default();
     let held = gate.clone();
     let options = policy(|options| (options.dedup, options.permits) = (Dedup::InFlight, 4));
@@ -94,7 +103,7 @@ fn a_call_joins_what_is_in_flight_until_a_touch() {
             forebay::yield_now().await;
         }
         let before = probe.batches.all().len();
-        probe.stage.touch(&1);
+        touch(&probe.stage);
         let apart = spawn(probe.call(1));
         while probe.batches.all().len() < 2 {
             forebay::yield_now().await;

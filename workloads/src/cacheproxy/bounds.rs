@@ -16,8 +16,9 @@ const ROOM: Duration = Duration::from_secs(5);
 
 /// Longer than any operation takes in the tiers of this service.
 ///
-/// An append to a large value that other processes change again and again begins anew each time, and
-/// is the one thing that may take longer: it counts as not answered then.
+/// Two things may take longer, and count as not answered then: an append to a large value that other
+/// processes change again and again begins anew each time; and operations on one key with large
+/// values wait for each other, each of which a server may answer at the last moment.
 pub(super) fn run_within(service: &Service) -> Duration {
     let tiers = match &service.l2 {
         None => tier_within(&service.l1),

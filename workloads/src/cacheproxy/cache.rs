@@ -21,8 +21,9 @@ use forebay::{
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use super::downstream::Downstream;
-use super::operation::{ExpTime, Failure, Key, Operation, Outcome};
+use super::downstream::{Downstream, UnansweredReads};
+use super::operation::{ExpTime, Failure, Key, Operation, Outcome, What};
+use super::protocol::Refusal;
 use super::store::{Pass, Stats};
 use super::tier::Tier;
 use super::tiers::{GRACE, Tiers};
@@ -143,12 +144,18 @@ impl Held {
         })
     }
 
-    fn flush_all(&self, delay: ExpTime) {
+    /// The tier that has the say: the only one, or the lower.
+    fn decider(&self) -> &Tier {
+        match self {
+            Self::One(tier) => tier,
+            Self::Two(tiers) => tiers.each()[1],
+        }
+    }
+
+    /// Tells two tiers that what is below is being flushed.
+    fn flush_begins(&self, delay: ExpTime) {
         if let Self::Two(tiers) = self {
             tiers.flush_begins(delay);
-        }
-        for (store, clock) in self.tiers().filter_map(Tier::store) {
-            store.borrow_mut().flush_all(clock.now(), delay);
         }
     }
 
@@ -210,36 +217,83 @@ pub(super) struct Cache {
     owned: StageRef<Owned>,
     /// Servers that operations go to without asking an owner.
     downstream: Option<Downstream>,
+    unanswered_reads: UnansweredReads,
 }
 
 impl Cache {
     /// With the stage of what shards own; `downstream` where all items are with servers.
-    pub(super) const fn new(owned: StageRef<Owned>, downstream: Option<Downstream>) -> Self {
-        Self { owned, downstream }
+    pub(super) const fn new(
+        owned: StageRef<Owned>,
+        downstream: Option<Downstream>,
+        unanswered_reads: UnansweredReads,
+    ) -> Self {
+        Self { owned, downstream, unanswered_reads }
     }
 
     /// Does an operation. Dropped half-way, it may be done or not.
     pub(super) async fn apply(&self, operation: Operation) -> Outcome {
-        if let Some(downstream) = &self.downstream {
-            return downstream.apply(operation).await;
-        }
-        match self.owned.call(operation).await {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed(failure(&error)),
+        let if_unanswered = self.if_unanswered(&operation);
+        let outcome = match &self.downstream {
+            Some(downstream) => downstream.apply(operation).await,
+            None => match self.owned.call(operation).await {
+                Ok(outcome) => outcome,
+                Err(error) => Outcome::Failed(failure(&error)),
+            },
+        };
+        match (outcome, if_unanswered) {
+            (
+                Outcome::Failed(Failure::Unavailable | Failure::Unanswered),
+                UnansweredReads::Miss,
+            ) => Outcome::Miss,
+            (outcome, _) => outcome,
         }
     }
 
-    /// Makes all items that are in memory nothing, on every shard, now or when this time comes.
-    pub(super) async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
+    /// What a client is told if this operation is not answered. Only here, where nobody decides by it
+    /// any more what becomes of an item.
+    const fn if_unanswered(&self, operation: &Operation) -> UnansweredReads {
+        match &operation.what {
+            What::Get(get) if get.may_be_shared() => self.unanswered_reads,
+            _ => UnansweredReads::Fail,
+        }
+    }
+
+    /// Makes all items nothing, in memory on every shard and with servers, now or when this time comes.
+    /// Dropped half-way, it is done in part.
+    pub(super) async fn flush_all(&self, delay: ExpTime) -> Result<(), Refusal> {
         let here = self.owned.instance();
-        // Servers downstream may have other clients, whose items are not ours to flush.
-        if here.held.tiers().any(|tier| tier.store().is_none()) {
-            return Err(Failure::Refused);
+        if !here.held.tiers().all(Tier::may_flush_all) {
+            return Err(Refusal::FlushNotAllowed);
         }
         count(&here.census.n_flushes);
+        self.flush(delay).await.map_err(Refusal::Failed)
+    }
+
+    async fn flush(&self, delay: ExpTime) -> Result<(), Failure> {
         let owned = self.owned;
-        let flushed = everywhere(move || owned.instance().held.flush_all(delay)).await;
-        flushed.map(|_| ()).ok_or(Failure::Unanswered)
+        let begins = move || owned.instance().held.flush_begins(delay);
+        let everywhere_begun = async || {
+            let begun = everywhere(begins).await;
+            begun.map(|_| ()).ok_or(Failure::Unanswered)
+        };
+        everywhere_begun().await?;
+        let flushed = self.flush_decider(delay).await;
+        everywhere_begun().await?;
+        flushed
+    }
+
+    async fn flush_decider(&self, delay: ExpTime) -> Result<(), Failure> {
+        let (owned, here) = (self.owned, self.owned.instance());
+        let decider = here.held.decider();
+        if decider.store().is_none() {
+            return decider.flush_all(delay).await;
+        }
+        let in_memory = move || {
+            if let Some((store, clock)) = owned.instance().held.decider().store() {
+                store.borrow_mut().flush_all(clock.now(), delay);
+            }
+        };
+        everywhere(in_memory).await.map(|_| ()).ok_or(Failure::Unanswered)
     }
 
     /// What is in memory on all shards together, if anything is kept there, and what shards have

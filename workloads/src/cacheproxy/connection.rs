@@ -222,7 +222,7 @@ impl Site {
             }
             Asked::FlushAll(delay) => match Box::pin(self.cache.flush_all(delay)).await {
                 Ok(()) => Told::Done,
-                Err(failure) => Told::Refused(Refusal::Failed(failure)),
+                Err(refusal) => Told::Refused(refusal),
             },
             Asked::Stats(asked) => Box::pin(stats::told(asked, self)).await,
             Asked::Version => Told::Version,

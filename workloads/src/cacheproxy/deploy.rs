@@ -95,18 +95,20 @@ impl Cacheproxy {
         builder: &mut Builder,
         config: &Config,
         backends: &[Address],
-        seed: u64,
     ) -> Result<Self, SetupError> {
         let service = config.service.clone().with_backends(backends);
         // A stage calls only those that are declared after it, so its plan is known after its name.
         let plan = Arc::new(OnceLock::new());
         let options = owned_options(run_within(&service));
         let owned = declare_owned(builder, options, Arc::clone(&plan));
+        // Each process its own: others before the same servers must not come back from a pause at the
+        // same moments, nor give their writes the same tokens.
+        let random = RandomState::new();
         let mut servers = |name, config: &downstream::Config| {
             if config.servers.is_empty() {
                 return Err(SetupError::NoServers(name));
             }
-            let declared = Downstream::declare(builder, name, config, seed);
+            let declared = Downstream::declare(builder, name, config, random.hash_one(name));
             declared.map_err(|error| SetupError::Downstream(name, error))
         };
         let mut tier = |name, config: &TierConfig| {
@@ -114,6 +116,7 @@ impl Cacheproxy {
                 TierConfig::Embedded(embedded) => TierPlan::Embedded(*embedded),
                 TierConfig::Memcached(config) => TierPlan::Memcached(servers(name, config)?),
                 TierConfig::Chunked(ChunkedTier { memcached, chunks }) => {
+                    let seed = random.hash_one((name, "salts"));
                     TierPlan::Chunked(servers(name, memcached)?, *chunks, seed)
                 }
             })
@@ -131,7 +134,8 @@ impl Cacheproxy {
             _ => None,
         };
         plan.set(Plan { upper, lower }).expect("set once, here");
-        Ok(Self { cache: Cache::new(owned, downstream), limits: service.limits })
+        let cache = Cache::new(owned, downstream, service.unanswered_reads());
+        Ok(Self { cache, limits: service.limits })
     }
 
     /// Serves on every shard of the engine (a Unix address on the first alone) and tells the

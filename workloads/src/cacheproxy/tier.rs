@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::chunks::Chunked;
 use super::clock::Clock;
-use super::downstream::Downstream;
+use super::downstream::{Downstream, FlushAll};
 use super::operation::{ExpTime, Failure, Operation, Outcome};
 #[cfg(test)]
 use super::scripted::Scripted;
@@ -54,6 +54,17 @@ impl Tier {
         }
     }
 
+    /// Whether a client may make all of its items nothing.
+    pub(super) fn may_flush_all(&self) -> bool {
+        match self {
+            Self::Embedded { .. } => true,
+            Self::Memcached(downstream) => downstream.flushing() == FlushAll::Forward,
+            Self::Chunked(chunked) => chunked.flushing() == FlushAll::Forward,
+            #[cfg(test)]
+            Self::Scripted(_) => true,
+        }
+    }
+
     /// Makes all items that can be reached from this shard nothing, now or when this time comes: those
     /// of this shard's memory, or of all servers.
     pub(super) async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
@@ -62,7 +73,8 @@ impl Tier {
                 store.borrow_mut().flush_all(clock.now(), delay);
                 Ok(())
             }
-            Self::Memcached(_) | Self::Chunked(_) => Err(Failure::Refused),
+            Self::Memcached(downstream) => downstream.flush_all(delay).await,
+            Self::Chunked(chunked) => chunked.flush_all(delay).await,
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.flush_all(delay).await,
         }

@@ -3,8 +3,8 @@
 //! Each step sends a few commands at once, so that they are carried out side by side where they may be,
 //! and then compares all answers. Seeds are printed with a difference; `FOREBAY_SEED` runs one alone.
 //!
-//! What a setting cannot promise is left out there. In front of servers: `flush_all`, which is refused,
-//! since the servers may have other clients; and whether an item has been read before, since reads go side
+//! What a setting cannot promise is left out there. In front of servers: `flush_all`, unless the file
+//! allows it, since the servers may have other clients; and whether an item has been read before, since reads go side
 //! by side. With two tiers beside: who has the right to fill a stale item, since a read that finds no
 //! copy above has to ask below in a way that wins it.
 
@@ -15,6 +15,7 @@ use fastrand::Rng;
 
 use crate::alike::{self, Uses, ends_with_opcode};
 use crate::corpus::{Current, KEYS, Promises, Writer, packet};
+use crate::flushing::flushing;
 use crate::oracle::Memcached;
 use crate::rig::{Client, Server, embedded, proxy, two_tiers};
 
@@ -168,6 +169,15 @@ fn the_proxy_answers_as_memcached() {
     for n_shards in [1, 2] {
         answers_alike(Server::start(proxy(&addresses), n_shards), &oracle, PROXY);
     }
+}
+
+#[test]
+fn the_proxy_that_forwards_a_flush_answers_as_memcached() {
+    let Some(oracle) = Memcached::start() else { return };
+    let Some(backends) = backends() else { return };
+    let addresses: Vec<_> = backends.iter().map(Memcached::address).collect();
+    let setting = Setting { promises: Promises::Everything, ..PROXY };
+    answers_alike(Server::start(flushing(proxy(&addresses)), 2), &oracle, setting);
 }
 
 #[test]

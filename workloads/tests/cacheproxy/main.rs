@@ -16,6 +16,8 @@ mod sockets;
 mod slow;
 mod carrier;
 mod failing;
+mod flushing;
+mod unanswered;
 mod stopping;
 #[path = "../books/mod.rs"]
 mod books;

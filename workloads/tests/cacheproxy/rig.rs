@@ -16,8 +16,6 @@ use crate::books::check_books;
 
 /// Long enough for any machine: only a test that fails waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// Chooses what the service chooses at random.
-const SEED: u64 = 20_260_101;
 
 /// A service whose items are in memory.
 pub(crate) fn embedded() -> Service {
@@ -58,7 +56,7 @@ impl Server {
         assert_eq!(config.check(), Vec::new());
         let mut builder = Builder::new();
         builder.quiet().shards(n_shards);
-        let cacheproxy = Cacheproxy::declare(&mut builder, &config, &[], SEED).unwrap();
+        let cacheproxy = Cacheproxy::declare(&mut builder, &config, &[]).unwrap();
         let engine = builder.start().unwrap();
         let address = cacheproxy.serve(&engine, address).unwrap();
         Self { engine, address }

@@ -26,11 +26,13 @@
 //! have to read first, and small ones are what there is most of. A large set, an append and a delete
 //! read the metadata that they replace, and remove its pieces.
 //!
-//! # What callers see to
+//! # Order
 //!
-//! Operations on one key do not overlap within this process. Nothing is torn if they do, but pieces
-//! are left for eviction, a read may miss, and an append may be refused. Other processes may do as
-//! they like.
+//! Operations on one key are done in the order of their calls within this process, reads beside each
+//! other: each has ended at the servers before the next begins (`locks.rs`). So no read comes upon half
+//! of a write and no append is overtaken but by other processes, which may do as they like: nothing is
+//! torn then, but pieces may be left for eviction, a read may miss, and an append may be refused. All
+//! calls on a key come from one shard.
 //!
 //! # What differs from a memcached with a larger limit
 //!
@@ -41,8 +43,6 @@
 //!   use of the item, and a read without value has its server send what stands there.
 //! - An append reads and writes, and begins anew if another process was faster. One that was
 //!   overtaken again and again is `Failed(Overloaded)`, and not done.
-//! - With `UnansweredReads::Miss` pieces on a dead server count as gone, so what is added in place
-//!   of their value replaces it.
 //! - Arithmetic on a large value is refused as on any that is no number: a number has at most 20
 //!   digits. (memcached counts in whatever begins with one and a byte 0.)
 
@@ -50,6 +50,7 @@ mod config;
 mod metadata;
 mod expiry;
 mod pieces;
+mod locks;
 mod writes;
 #[cfg(test)]
 mod tests;
@@ -63,11 +64,12 @@ use rand_xoshiro::rand_core::SeedableRng as _;
 
 pub use config::ChunksConfig;
 
+use self::locks::{Access, KeyLocks};
 use self::metadata::{Form, Metadata};
 use self::pieces::Pieces;
-use super::downstream::Downstream;
+use super::downstream::{Downstream, FlushAll};
 use super::operation::{
-    Beside, Cas, Delete, Entry, Failure, Get, Key, Operation, Outcome, Wanted, What,
+    Beside, Cas, Delete, Entry, ExpTime, Failure, Get, Key, Operation, Outcome, Wanted, What,
 };
 
 /// How often a read follows metadata that changes under it. One write comes between now and then; so
@@ -79,6 +81,7 @@ const READS_MAX: u32 = 4;
 pub struct Chunked {
     downstream: Downstream,
     config: ChunksConfig,
+    locks: KeyLocks,
     salts: RefCell<Xoshiro256PlusPlus>,
     tokens: Tokens,
 }
@@ -107,8 +110,8 @@ enum Found {
 }
 
 impl Chunked {
-    /// A tier for this shard. Salts are drawn from `seed`; each process should have its own, also
-    /// after a restart. (Two with the same one write no torn values either, but may remove the
+    /// A tier for this shard. Salts are drawn from `seed`, which should be random for each process,
+    /// also after a restart. (Two with the same one write no torn values either, but may remove the
     /// pieces of each other's equal ones.)
     ///
     /// # Panics
@@ -132,11 +135,13 @@ impl Chunked {
             // Sequences of this length never meet.
             salts.jump();
         }
-        Self { downstream, config, salts: RefCell::new(salts), tokens }
+        let (locks, salts) = (KeyLocks::default(), RefCell::new(salts));
+        Self { downstream, config, locks, salts, tokens }
     }
 
-    /// Does an operation and gives what came of it. Pieces are asked for in waves, and a wave in which
-    /// one is not answered is the last, so that no server is waited for again and again.
+    /// Does an operation and gives what came of it, after those on its key that were called before.
+    /// Pieces are asked for in waves, and a wave in which one is not answered is the last, so that no
+    /// server is waited for again and again.
     ///
     /// Dropped half-way, it is done or not, and may leave pieces that nobody asks for.
     ///
@@ -145,6 +150,15 @@ impl Chunked {
     /// Outside of a shard, or on a shard of an engine that has not declared the servers.
     pub async fn apply(&self, operation: Operation) -> Outcome {
         let Operation { key, what } = operation;
+        let access = match &what {
+            What::Get(get) if get.may_be_shared() => Access::Shared,
+            What::Describe => Access::Shared,
+            What::Get(_) | What::Set(_) | What::Delete(_) | What::Count(_) => Access::Exclusive,
+        };
+        self.locks.hold(&key, access, self.apply_in_turn(key.clone(), what)).await
+    }
+
+    async fn apply_in_turn(&self, key: Key, what: What) -> Outcome {
         match what {
             What::Get(get) => self.get(key, get).await,
             What::Set(set) => self.set(key, set).await,
@@ -158,6 +172,26 @@ impl Chunked {
             }
             What::Describe => self.ask(&key, what).await,
         }
+    }
+
+    /// What becomes of a `flush_all`.
+    #[must_use]
+    pub fn flushing(&self) -> FlushAll {
+        self.downstream.flushing()
+    }
+
+    /// Makes all items of all servers nothing, metadata and pieces, as [`Downstream::flush_all`] does.
+    /// A value that is written meanwhile may be lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`Downstream::flush_all`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::apply`].
+    pub async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
+        self.downstream.flush_all(delay).await
     }
 
     async fn get(&self, key: Key, get: Get) -> Outcome {
@@ -175,10 +209,17 @@ impl Chunked {
     async fn find(&self, key: &Key, mut get: Get) -> Found {
         let wanted = get.value;
         get.value = Wanted::Yes;
+        // Once a read that changes its item has found it, nobody may take it for not sent.
+        let changes = !get.may_be_shared();
+        let failed = |failure| {
+            let failure = if changes { Failure::Unanswered } else { failure };
+            Found::Other(Outcome::Failed(failure))
+        };
         let mut before = Bytes::new();
-        for _look in 0..READS_MAX {
+        for look in 0..READS_MAX {
             let entry = match self.ask(key, What::Get(get)).await {
                 Outcome::Hit(entry) => entry,
+                Outcome::Failed(failure) if look > 0 => return failed(failure),
                 other => return Found::Other(other),
             };
             match Form::of(&entry.value, self.config.value_bytes_max) {
@@ -189,7 +230,7 @@ impl Chunked {
                         return Found::Joined(Entry { value, value_bytes, ..entry });
                     }
                     Ok(None) => {}
-                    Err(failure) => return Found::Other(Outcome::Failed(failure)),
+                    Err(failure) => return failed(failure),
                 },
                 Form::Damaged => {}
             }

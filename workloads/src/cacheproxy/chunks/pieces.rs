@@ -60,8 +60,7 @@ impl Pieces<'_> {
                     pieces.push(entry.value);
                     ControlFlow::Continue(())
                 }
-                Outcome::Failed(failure) => ControlFlow::Break(Err(failure)),
-                _ => ControlFlow::Break(Ok(None)),
+                other => ControlFlow::Break(not_read(other)),
             },
         );
         end.await.break_value().unwrap_or_else(|| Ok(self.metadata.join(&pieces)))
@@ -78,8 +77,7 @@ impl Pieces<'_> {
             |_idx| What::Get(touch),
             |outcome| match outcome {
                 Outcome::Hit(_entry) => ControlFlow::Continue(()),
-                Outcome::Failed(failure) => ControlFlow::Break(Err(failure)),
-                _ => ControlFlow::Break(Ok(None)),
+                other => ControlFlow::Break(not_read(other)),
             },
         );
         end.await.break_value().unwrap_or(Ok(Some(())))
@@ -115,5 +113,15 @@ impl Pieces<'_> {
             }
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// What it means for a value that one of its pieces was not read: only a miss says that it is gone.
+fn not_read<T>(outcome: Outcome) -> Result<Option<T>, Failure> {
+    match outcome {
+        Outcome::Miss => Ok(None),
+        Outcome::Failed(failure) => Err(failure),
+        // No answer to a read.
+        _ => Err(Failure::Refused),
     }
 }

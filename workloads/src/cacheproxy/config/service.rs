@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cacheproxy::chunks::ChunksConfig;
-use crate::cacheproxy::downstream;
+use crate::cacheproxy::downstream::{self, UnansweredReads};
 use crate::cacheproxy::protocol;
 use crate::cacheproxy::store::BYTES_MIN;
 
@@ -157,6 +157,12 @@ impl Service {
             }
         }
         self
+    }
+
+    /// What a client is told of a read that the tier which has the say does not answer.
+    pub(in crate::cacheproxy) fn unanswered_reads(&self) -> UnansweredReads {
+        let servers = self.l2.as_ref().unwrap_or(&self.l1).memcached();
+        servers.map_or(UnansweredReads::Fail, |config| config.unanswered_reads)
     }
 
     pub(super) fn check(&self, backends: u32) -> Vec<(String, String)> {

@@ -13,6 +13,7 @@ use forebay::sim::{SimOptions, Simulation};
 use forebay::{Phase, Reply, RequestOptions, sleep};
 
 use super::*;
+use crate::cacheproxy::downstream::UnansweredReads;
 use crate::cacheproxy::operation::{Operation, Outcome, What};
 use crate::cacheproxy::protocol::{Asked, Command, Decoder};
 use crate::cacheproxy::stats;
@@ -98,7 +99,7 @@ fn serving(seed: u64, limits: Limits) -> (Simulation, Address) {
     let embedded = TierPlan::Embedded(Embedded::default());
     let plan = Arc::new(OnceLock::from(Plan { upper: embedded, lower: None }));
     let owned = declare_owned(&mut builder, owned_options(Duration::ZERO), plan);
-    let cache = Cache::new(owned, None);
+    let cache = Cache::new(owned, None, UnansweredReads::Fail);
     let mut sim = builder.simulate(SimOptions::new(seed, N_SHARDS)).unwrap();
     let at = address.clone();
     let listening = sim.handle().submit(0, RequestOptions::default(), move || async move {

@@ -30,9 +30,13 @@ pub struct Config {
     /// How keys are spread over them.
     #[serde(default)]
     pub route: RouteKind,
-    /// What a read of a server that does not answer comes to.
+    /// What a client is told of a read when its server does not answer. Of two tiers the lower one's
+    /// word counts.
     #[serde(default)]
     pub unanswered_reads: UnansweredReads,
+    /// What becomes of a client's `flush_all`.
+    #[serde(default)]
+    pub flush_all: FlushAll,
     /// Bounds of each server.
     #[serde(default)]
     pub limits: ServerLimits,
@@ -57,15 +61,27 @@ const fn one() -> NonZeroU32 {
     NonZeroU32::MIN
 }
 
-/// What a read of a server that does not answer comes to.
+/// What a client is told of a read when its server does not answer. A read that changes something, an
+/// expiry say, is told as what it is: it was perhaps done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnansweredReads {
-    /// A failure, which a client is told of.
+    /// That it failed.
     #[default]
     Fail,
     /// A miss: the client asks whoever has the data, as for any other miss.
     Miss,
+}
+
+/// What becomes of a client's `flush_all`, which makes all items of all servers nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FlushAll {
+    /// It is not allowed, as in front of `memcached -F`: servers may have other clients.
+    #[default]
+    Refuse,
+    /// Each server is told.
+    Forward,
 }
 
 /// Bounds of one server; those of a shard are for each shard.
@@ -86,7 +102,8 @@ pub struct ServerLimits {
     pub queue_max: u32,
     /// Time for a connection to be made.
     pub connect_ms: u32,
-    /// Time for a batch to be answered whole.
+    /// Time for the first answer of a batch to come whole, and for each after the one before it. In all
+    /// a batch has twice this and `connect_ms`.
     pub answer_ms: u32,
     /// Pause after the first failure to connect or to be answered, before another connection is made;
     /// it doubles with each further failure.
@@ -155,6 +172,7 @@ impl Config {
             servers: addresses.iter().map(server).collect(),
             route: RouteKind::default(),
             unanswered_reads: UnansweredReads::default(),
+            flush_all: FlushAll::default(),
             limits: ServerLimits::default(),
         }
     }

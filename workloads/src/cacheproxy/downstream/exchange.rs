@@ -1,6 +1,10 @@
 //! One batch on one connection: its replies, up to the last or to the moment when there is no more
 //! hope of one.
 //!
+//! A server has `answer_ms` for the first outcome, and as long for each after the one before it: a
+//! batch of large values takes as long as its server sends, and one that sends a byte now and then is
+//! cut. How long it may take in all is its stage's to say (`run_max`).
+//!
 //! Nothing of a connection survives doubt. A reply that cannot be due, an end, a deadline, or an
 //! exchange that is dropped half-way: each cuts the connection off, with whatever of the batch still
 //! waits to be sent.
@@ -31,6 +35,7 @@ pub(super) struct Exchange<'pool> {
     pool: &'pool Pool,
     state: State,
     replies: Replies,
+    /// For the next outcome.
     deadline: Time,
 }
 
@@ -44,14 +49,18 @@ enum State {
 }
 
 impl<'pool> Exchange<'pool> {
-    pub(super) fn new(
-        pool: &'pool Pool,
-        connection: Connection,
-        replies: Replies,
-        deadline: Time,
-    ) -> Self {
-        connection.read_by(Some(deadline));
-        Self { pool, state: State::Open(connection), replies, deadline }
+    pub(super) fn new(pool: &'pool Pool, connection: Connection, replies: Replies) -> Self {
+        let state = State::Open(connection);
+        let mut exchange = Self { pool, state, replies, deadline: Time::ZERO };
+        exchange.await_next();
+        exchange
+    }
+
+    fn await_next(&mut self) {
+        if let State::Open(connection) = &self.state {
+            self.deadline = forebay::now().after(self.pool.answer_within());
+            connection.read_by(Some(self.deadline));
+        }
     }
 
     /// The operations without an outcome: the last of the batch, since outcomes come in order.
@@ -84,6 +93,7 @@ impl<'pool> Exchange<'pool> {
                 Ok(None) | Err(_) => self.cut(Broken::Lost),
             }
         }
+        self.await_next();
         Ok(Some(told))
     }
 

@@ -23,6 +23,7 @@ mod pool;
 mod exchange;
 mod reads;
 mod writes;
+mod flush;
 #[cfg(test)]
 mod tests;
 
@@ -35,13 +36,14 @@ use forebay::{
     BreakerOptions, Builder, CallError, Dedup, Outcome as Sent, ShardId, ShedReason, StageOptions,
     StageRef,
 };
+use futures_util::future::join_all;
 
-pub use config::{Config, Server, ServerLimits, UnansweredReads};
+pub use config::{Config, FlushAll, Server, ServerLimits, UnansweredReads};
 
 use self::pool::Pool;
 use self::reads::Reads;
 use self::writes::{Sharing, Writes};
-use super::operation::{Failure, Operation, Outcome, What};
+use super::operation::{ExpTime, Failure, Operation, Outcome, What};
 use super::route::Route;
 
 /// Failed batches in a row, or nearly, until a server is left alone: fewer, and one lost connection
@@ -53,7 +55,7 @@ const BATCHES_UNTIL_OPEN: u32 = 4;
 pub struct Downstream {
     route: Route,
     servers: Vec<Stages>,
-    unanswered_reads: UnansweredReads,
+    flushing: FlushAll,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -117,10 +119,11 @@ impl Downstream {
         let servers = servers.collect();
         let weighted: Vec<_> = config.servers.iter().map(Server::weighted).collect();
         let route = Route::new(&weighted, config.route);
-        Ok(Self { route, servers, unanswered_reads: config.unanswered_reads })
+        Ok(Self { route, servers, flushing: config.flush_all })
     }
 
-    /// Takes an operation to its server and gives what came of it.
+    /// Takes an operation to its server and gives what came of it. Where the server does not answer
+    /// that is a failure, also of a read, whatever a client is told of it.
     ///
     /// Dropped while it waits for its batch, it is never sent; later its outcome is unknown.
     ///
@@ -129,23 +132,38 @@ impl Downstream {
     /// Outside of a shard, or on a shard of an engine that has not declared it.
     pub async fn apply(&self, operation: Operation) -> Outcome {
         let stages = self.servers[self.route.server(operation.key.as_bytes()).0];
-        match operation.what {
-            What::Get(get) => {
-                let reply = if get.may_be_shared() {
-                    stages.reads.call(operation).await
-                } else {
-                    stages.writes.call(operation).await
-                };
-                match (outcome(reply), self.unanswered_reads) {
-                    // One that changes something was perhaps done, or is still to be.
-                    (Outcome::Failed(_), UnansweredReads::Miss) if get.may_be_shared() => {
-                        Outcome::Miss
-                    }
-                    (outcome, _) => outcome,
-                }
-            }
-            _ => outcome(stages.writes.call(operation).await),
+        outcome(match operation.what {
+            What::Get(get) if get.may_be_shared() => stages.reads.call(operation).await,
+            _ => stages.writes.call(operation).await,
+        })
+    }
+
+    /// What becomes of a `flush_all`.
+    #[must_use]
+    pub fn flushing(&self) -> FlushAll {
+        self.flushing
+    }
+
+    /// Makes all items of all servers nothing, now or when this time comes. Whoever reads after that,
+    /// wherever it is, has an answer that its server gave after it was flushed. Takes at most
+    /// `connect_ms` and `answer_ms` together; all servers are told side by side.
+    ///
+    /// Dropped half-way, it may be done at some servers.
+    ///
+    /// # Errors
+    ///
+    /// `Unanswered`: some servers may have done it, others have not. Anything else: no server has. That
+    /// is `Refused` where the file does not allow it.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a shard, or on a shard of an engine that has not declared it.
+    pub async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
+        if self.flushing == FlushAll::Refuse {
+            return Err(Failure::Refused);
         }
+        let flushing = self.servers.iter().map(|stages| flush::flush_all(*stages, delay));
+        flush::together(join_all(flushing).await)
     }
 }
 

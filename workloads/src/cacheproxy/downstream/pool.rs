@@ -90,8 +90,7 @@ impl Pool {
             connection.abort();
             return Err(Failure::Unavailable);
         }
-        let deadline = forebay::now().after(self.limits.answer_within());
-        Ok(Exchange::new(self, connection, replies, deadline))
+        Ok(Exchange::new(self, connection, replies))
     }
 
     async fn take_idle(&self, take: Take) -> Option<Connection> {
@@ -106,7 +105,12 @@ impl Pool {
         }
     }
 
-    async fn connect(&self, take: Take) -> Result<Connection, Failure> {
+    /// A connection that nobody has used. It is in no pool until it is given back.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: none could be made, or was to be tried.
+    pub(super) async fn connect(&self, take: Take) -> Result<Connection, Failure> {
         // The second half of a try is not held back by the end of its first half.
         if take == Take::Any && !self.backoff.borrow().may_try(forebay::now()) {
             return Err(Failure::Unavailable);
@@ -124,6 +128,10 @@ impl Pool {
             self.failed();
             Failure::Unavailable
         })
+    }
+
+    pub(super) fn answer_within(&self) -> Duration {
+        self.limits.answer_within()
     }
 
     /// A connection was of no use.

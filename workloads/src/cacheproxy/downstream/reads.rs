@@ -1,5 +1,8 @@
 //! Reads of one server: a batch is one multi-get, and equal reads share one answer.
 //!
+//! Of a batch there stand in memory here its keys, what the socket has given at once, and the value that
+//! is on its way: one that is whole is settled, and those who asked for it bound how many they ask for.
+//!
 //! A read that is dispatched after a write was acknowledged sees it, since the server had applied it
 //! by then. One that is shared was dispatched earlier than some who share it; so each write, before
 //! it is acknowledged, ends the sharing of what was dispatched before (`super::writes`).

@@ -78,37 +78,52 @@ impl Stage for Writes {
 
 impl Writes {
     async fn end_sharing(&self, keys: Vec<Key>) -> Result<(), RequestError> {
-        match self.sharing {
-            Sharing::EndedByWrites => end_sharing_here(self.reads, &keys),
+        let reads = self.reads;
+        let end = move || {
+            for key in &keys {
+                reads.touch(&ReadKey { key: key.clone(), get: Get::PLAIN });
+            }
+        };
+        self.sharing.end(end).await
+    }
+}
+
+/// Closes all reads that are under way on any shard to further callers.
+pub(super) async fn end_all_sharing(
+    reads: StageRef<Reads>,
+    sharing: Sharing,
+) -> Result<(), RequestError> {
+    sharing.end(move || reads.touch_all()).await
+}
+
+impl Sharing {
+    /// Does what ends the sharing on a shard on every shard.
+    async fn end(self, end: impl Fn() + Clone + Send + 'static) -> Result<(), RequestError> {
+        match self {
+            Self::EndedByWrites => end(),
             #[cfg(test)]
-            Sharing::EndedHere => {
-                end_sharing_here(self.reads, &keys);
+            Self::EndedHere => {
+                end();
                 return Ok(());
             }
             #[cfg(test)]
-            Sharing::NeverEnded => return Ok(()),
+            Self::NeverEnded => return Ok(()),
         }
         let others = (0..n_shards()).map(ShardId::new).filter(|shard| *shard != this_shard());
         // All begin before the first is awaited.
-        let touched: Vec<_> = others
+        let ended: Vec<_> = others
             .map(|shard| {
-                let (reads, keys) = (self.reads, keys.clone());
-                on_shard(shard, move || async move { end_sharing_here(reads, &keys) })
+                let end = end.clone();
+                on_shard(shard, move || async move { end() })
             })
             .collect();
-        for touched in touched {
-            match touched.await {
+        for ended in ended {
+            match ended.await {
                 // A shard that has ended, or ends, answers nobody any more.
                 Ok(()) | Err(RequestError::PeerGone | RequestError::Closed) => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
-    }
-}
-
-fn end_sharing_here(reads: StageRef<Reads>, keys: &[Key]) {
-    for key in keys {
-        reads.touch(&ReadKey { key: key.clone(), get: Get::PLAIN });
     }
 }

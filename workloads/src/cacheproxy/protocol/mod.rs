@@ -20,7 +20,8 @@
 //! | a binary body longer than its command has | the rest is read as a next command | refused, closed |
 //! | an unknown binary opcode with a key | drops more than its body | drops its body |
 //! | `bad magic`, a binary key that is too long | waits for more bytes first | closes at once |
-//! | `flush_all` where items are with servers downstream | done | refused: they may be others' too |
+//! | `flush_all` where items are with servers downstream | done | refused as by `memcached -F`, or forwarded, by configuration |
+//! | `flush_all` of a bad time where it is refused | `flush_all not allowed` | `invalid exptime argument` |
 //! | `slabs`, `lru`, `lru_crawler`, `watch`, `cache_memlimit`, `shutdown`, `stats detail` and `cachedump` | for its own parts | `ERROR` |
 
 mod command;

@@ -60,6 +60,8 @@ pub enum Refusal {
     /// What should be a binary command does not begin like one. Closes the connection, without a
     /// word.
     BadMagic,
+    /// `flush_all` where it is not allowed.
+    FlushNotAllowed,
     /// Binary statistics of a name that we do not keep.
     NoSuchStats,
     /// A tier downstream did not answer.
@@ -78,6 +80,8 @@ impl Status {
     pub(super) const INVALID: Self = Self(0x04);
     pub(super) const NOT_STORED: Self = Self(0x05);
     pub(super) const NOT_A_NUMBER: Self = Self(0x06);
+    /// memcached's own name for it is an authentication error.
+    pub(super) const NOT_ALLOWED: Self = Self(0x20);
     pub(super) const UNKNOWN: Self = Self(0x81);
     pub(super) const NO_MEMORY: Self = Self(0x82);
     pub(super) const INTERNAL: Self = Self(0x84);
@@ -120,6 +124,7 @@ impl Refusal {
             Self::UnknownSetMode => "CLIENT_ERROR invalid mode for ms M token",
             Self::UnknownCountMode => "CLIENT_ERROR invalid mode for ma M token",
             Self::OpaqueTooLong => "CLIENT_ERROR opaque token too long",
+            Self::FlushNotAllowed => "CLIENT_ERROR flush_all not allowed",
             Self::Failed(failure) => line_of(failure),
         }
     }
@@ -134,6 +139,7 @@ impl Refusal {
                 (Status::NOT_A_NUMBER, "Non-numeric server-side value for incr or decr")
             }
             Self::NoMemory => (Status::NO_MEMORY, "Out of memory allocating item"),
+            Self::FlushNotAllowed => (Status::NOT_ALLOWED, "Auth failure."),
             Self::Failed(failure) => (status_of(failure), reason_of(failure)),
             _ => (Status::INVALID, "Invalid arguments"),
         }

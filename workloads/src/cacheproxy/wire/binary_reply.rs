@@ -68,11 +68,8 @@ impl Header {
         if is_whole { Ok(header) } else { Err(Malformed::NotAReply) }
     }
 
-    /// Bytes of the body, if they are not too many.
-    pub(super) fn body_bytes(&self, value_bytes_max: usize) -> Result<usize, Malformed> {
-        let n_bytes = usize::try_from(self.n_body).ok();
-        let bound = value_bytes_max.saturating_add(BESIDE_BYTES_MAX);
-        n_bytes.filter(|n_bytes| *n_bytes <= bound).ok_or(Malformed::ValueTooLong)
+    pub(super) const fn body_bytes(&self) -> usize {
+        self.n_body as usize
     }
 }
 
@@ -87,6 +84,8 @@ pub(super) fn outcome(verb: Verb, header: &Header, body: Bytes) -> Result<Outcom
             let number = u64::from_be_bytes(digits);
             Outcome::Counted(Counted { number, cas: header.cas, ttl_s: None })
         }
+        // Whatever keeps a server from answering a read says nothing of the item.
+        (status, Verb::Get(_)) if status != KEY_NOT_FOUND => Outcome::Failed(Failure::Refused),
         (KEY_NOT_FOUND, Verb::Store(Condition::Cas)) => Outcome::NotFound,
         (KEY_NOT_FOUND | KEY_EXISTS, Verb::Store(Condition::Mode)) => Outcome::NotStored,
         (KEY_NOT_FOUND, _) => Outcome::Miss,
@@ -108,7 +107,7 @@ fn entry(header: &Header, mut body: Bytes, wanted: Wanted) -> Result<Entry, Malf
         [] => 0,
         _ => return Err(Malformed::NotAReply),
     };
-    let value_bytes = u32::try_from(body.len()).map_err(|_beyond| Malformed::ValueTooLong)?;
+    let value_bytes = u32::try_from(body.len()).map_err(|_beyond| Malformed::NotAReply)?;
     let value = match wanted {
         Wanted::Yes => body,
         Wanted::No => Bytes::new(),

@@ -7,8 +7,6 @@ use std::fmt;
 pub enum Malformed {
     /// A line without an end.
     LineTooLong,
-    /// A value of more bytes than are taken.
-    ValueTooLong,
     /// A reply about a key, or to a request, that is not the one due.
     OtherKey,
     /// What is no reply to such a request.
@@ -22,7 +20,6 @@ impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::LineTooLong => "a line without an end",
-            Self::ValueTooLong => "a value that is too long",
             Self::OtherKey => "a reply about another key",
             Self::NotAReply => "no reply to what was asked",
             Self::NotAsked => "a reply that nobody asked for",

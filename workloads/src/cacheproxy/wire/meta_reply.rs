@@ -3,7 +3,7 @@
 use super::Malformed;
 use super::line::{number, words};
 use super::replies::Step;
-use super::text_reply::{Sent, refusal, untold};
+use super::text_reply::{Sent, refusal, refused_read, untold};
 use crate::cacheproxy::operation::{Counted, Description, Entry, Key, Outcome, Wanted, Win};
 
 /// The code of a line and what stands behind it.
@@ -22,12 +22,10 @@ pub(super) fn get(line: &[u8], value: Wanted, key: &Key, start: usize) -> Result
         (b"VA", Wanted::Yes) => {
             let value_bytes: u32 = number(words.next())?;
             let entry = Entry { value_bytes, ..read_item(words, key)? };
-            let n_bytes =
-                usize::try_from(value_bytes).map_err(|_beyond| Malformed::ValueTooLong)?;
-            Ok(Step::Value { idx: start, entry, n_bytes })
+            Ok(Step::Value { idx: start, entry, n_bytes: value_bytes as usize })
         }
         (b"HD", Wanted::No) => Ok(Step::Outcome(Outcome::Hit(read_item(words, key)?))),
-        _ => refusal(line, Sent::Line).map(Step::Outcome),
+        _ => refused_read(line).map(Step::Outcome),
     }
 }
 
@@ -116,7 +114,7 @@ pub(super) fn describe(line: &[u8], key: &Key) -> Result<Step, Malformed> {
     match code {
         b"EN" => return Ok(Step::Outcome(Outcome::Described(None))),
         b"ME" => {}
-        _ => return refusal(line, Sent::Line).map(Step::Outcome),
+        _ => return refused_read(line).map(Step::Outcome),
     }
     if words.next() != Some(key.as_bytes()) {
         return Err(Malformed::OtherKey);

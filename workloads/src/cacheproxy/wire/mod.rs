@@ -21,12 +21,14 @@ mod line;
 mod text_reply;
 mod meta_reply;
 mod binary_reply;
+mod flush;
 #[cfg(test)]
 mod tests;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use flush::{FlushReply, encode_flush_all};
 pub use malformed::Malformed;
 pub use replies::{Replies, VALUE_BYTES_MAX};
 

@@ -9,11 +9,14 @@
 //!   line ────┼──────────── STORED, HD, … ───────┼──▶ (index, outcome)
 //!            └─ VALUE, VA ─▶ body ──────────────┘
 //! ```
+//!
+//! A value that is larger than any that is taken is read over, and is that operation's refusal alone:
+//! all the others of its batch still have their replies.
 
 use bytes::Bytes;
 
 use super::binary::HEADER_BYTES;
-use super::binary_reply::{self, Header};
+use super::binary_reply::{self, BESIDE_BYTES_MAX, Header};
 use super::line::{Partial, number};
 use super::{Asked, Form, Malformed, Place, meta_reply, text_reply};
 use crate::cacheproxy::operation::{Counted, Entry, Failure, Outcome};
@@ -25,6 +28,8 @@ pub const VALUE_BYTES_MAX: usize = 1 << 20;
 /// What is taken of memory for a value before its bytes have come: a server that announces much and
 /// sends little holds no more than this.
 const AHEAD_BYTES_MAX: usize = 64 << 10;
+/// Digits of a number at most.
+const NUMBER_BYTES_MAX: usize = 20;
 
 /// What one line says.
 #[derive(Debug)]
@@ -44,7 +49,7 @@ pub(super) enum Step {
 struct Body {
     of: BodyOf,
     bytes: Vec<u8>,
-    n_bytes: usize,
+    n_left: usize,
     /// What must come behind them.
     end: &'static [u8],
 }
@@ -54,20 +59,28 @@ enum BodyOf {
     Value(Entry),
     Number(Counted),
     Frame(Header),
+    /// A value of more bytes than are taken: none is kept.
+    TooLong,
 }
 
 impl Body {
     fn new(of: BodyOf, n_bytes: usize, end: &'static [u8]) -> Self {
-        Self { of, bytes: Vec::with_capacity(n_bytes.min(AHEAD_BYTES_MAX)), n_bytes, end }
+        let n_ahead = match of {
+            BodyOf::TooLong => 0,
+            _ => n_bytes.min(AHEAD_BYTES_MAX),
+        };
+        Self { of, bytes: Vec::with_capacity(n_ahead), n_left: n_bytes, end }
     }
 
     /// Takes its bytes out of `input`; tells whether it is whole.
     fn fill(&mut self, input: &mut &[u8]) -> Result<bool, Malformed> {
-        let n_taken = (self.n_bytes - self.bytes.len()).min(input.len());
-        let (head, rest) = input.split_at(n_taken);
-        self.bytes.extend_from_slice(head);
+        let (head, rest) = input.split_at(self.n_left.min(input.len()));
+        if !matches!(self.of, BodyOf::TooLong) {
+            self.bytes.extend_from_slice(head);
+        }
+        self.n_left -= head.len();
         *input = rest;
-        if self.bytes.len() < self.n_bytes {
+        if self.n_left > 0 {
             return Ok(false);
         }
         let n_end = self.end.len().min(input.len());
@@ -209,21 +222,18 @@ impl Replies {
             }
             Step::Value { idx, entry, n_bytes } => {
                 self.rest = Some((idx, Outcome::Miss));
-                self.begin_body(BodyOf::Value(entry), n_bytes)?;
+                let is_taken = n_bytes <= self.value_bytes_max;
+                let of = if is_taken { BodyOf::Value(entry) } else { BodyOf::TooLong };
+                self.body = Some(Body::new(of, n_bytes, b"\r\n"));
             }
             Step::Number { counted, n_bytes } => {
-                self.begin_body(BodyOf::Number(counted), n_bytes)?;
+                if n_bytes > NUMBER_BYTES_MAX {
+                    return Err(Malformed::NotAReply);
+                }
+                self.body = Some(Body::new(BodyOf::Number(counted), n_bytes, b"\r\n"));
             }
         }
         Ok(None)
-    }
-
-    fn begin_body(&mut self, of: BodyOf, n_bytes: usize) -> Result<(), Malformed> {
-        if n_bytes > self.value_bytes_max {
-            return Err(Malformed::ValueTooLong);
-        }
-        self.body = Some(Body::new(of, n_bytes, b"\r\n"));
-        Ok(())
     }
 
     fn begin_frame(&mut self, header: [u8; HEADER_BYTES]) -> Result<(), Malformed> {
@@ -231,8 +241,10 @@ impl Replies {
         if usize::try_from(header.opaque) != Ok(self.next) {
             return Err(Malformed::OtherKey);
         }
-        let n_bytes = header.body_bytes(self.value_bytes_max)?;
-        self.body = Some(Body::new(BodyOf::Frame(header), n_bytes, b""));
+        let n_bytes = header.body_bytes();
+        let is_taken = n_bytes <= self.value_bytes_max.saturating_add(BESIDE_BYTES_MAX);
+        let of = if is_taken { BodyOf::Frame(header) } else { BodyOf::TooLong };
+        self.body = Some(Body::new(of, n_bytes, b""));
         Ok(())
     }
 
@@ -258,6 +270,7 @@ impl Replies {
                 };
                 binary_reply::outcome(verb, &header, Bytes::from(body.bytes)).map(Some)
             }
+            BodyOf::TooLong => Ok(Some(Outcome::Failed(Failure::Refused))),
         }
     }
 }

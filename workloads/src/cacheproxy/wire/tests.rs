@@ -237,7 +237,7 @@ fn an_error_line_is_the_outcome_of_its_own_operation_only() {
         &[get(b"a"), get(b"b"), about(b"c", What::Describe), get(b"d")],
         b"get a b\r\nme c\r\nget d\r\n",
         b"VALUE a 0 1\r\nx\r\nSERVER_ERROR out of memory writing get response\r\nERROR\r\nEND\r\n",
-        &[Outcome::Hit(hit(b"x", 0)), Outcome::NoMemory, REFUSED, Outcome::Miss],
+        &[Outcome::Hit(hit(b"x", 0)), REFUSED, REFUSED, Outcome::Miss],
     );
     let newer = Set { new_cas: Some(5), ..set(SetMode::Set) };
     check(
@@ -247,6 +247,54 @@ fn an_error_line_is_the_outcome_of_its_own_operation_only() {
         b"CLIENT_ERROR invalid flag\r\nEN ka\r\n",
         &[REFUSED, Outcome::Miss],
     );
+}
+
+#[test]
+fn a_read_that_is_refused_for_whatever_reason_is_no_outcome_of_a_store() {
+    let lines = ["SERVER_ERROR out of memory", "SERVER_ERROR object too large for cache", "ERROR"];
+    let touch = Get { value: Wanted::No, touch: Some(ExpTime(9)), ..Get::PLAIN };
+    for line in lines {
+        let reply = format!("{line}\r\n{line}\r\n{line}\r\n{line}\r\n");
+        check(
+            Dialect::Text,
+            &[get(b"a"), get(b"b"), about(b"a", What::Get(touch)), read(b"a", Beside::All)],
+            b"get a b\r\ntouch a 9\r\nmg a v k f c t h l\r\n",
+            &reply.as_bytes()[..3 * (line.len() + 2)],
+            &[REFUSED, REFUSED, REFUSED, REFUSED],
+        );
+    }
+    for status in [2, 3, 5, 6, 0x20, 0x82] {
+        let mut frame = *b"\x81\0\0\0\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\0\0\0\0\0bad";
+        frame[7] = status;
+        let mut replies = encode(Dialect::Binary, &[get(b"k")], &mut Vec::new());
+        assert_eq!(replies.decode(&mut &frame[..]), Ok(Some((0, REFUSED))), "{status}");
+    }
+}
+
+#[test]
+fn a_value_that_is_too_long_is_read_over_and_refused_alone() {
+    let of_text =
+        b"VALUE a 0 4\r\n1234\r\nVALUE b 0 5\r\n12345\r\nEND\r\nVA 5 kc f0 c1\r\n12345\r\nEND\r\n";
+    let meta = Get { beside: Beside::Ttl, ..Get::PLAIN };
+    let operations = [get(b"a"), get(b"b"), about(b"c", What::Get(meta)), get(b"d")];
+    let mut of_binary = Vec::new();
+    for (idx, value) in [(0, &[b'1'; 4][..]), (1, &[b'1'; 600]), (2, b"2")] {
+        let n_body = u16::try_from(4 + value.len()).unwrap().to_be_bytes();
+        of_binary.extend([0x81, 0, 0, 0, 4, 0, 0, 0, 0, 0, n_body[0], n_body[1], 0, 0, 0, idx]);
+        of_binary.extend([&[0; 12], value].concat());
+    }
+    for n_bytes in 1..of_text.len() {
+        let replies = encode(Dialect::Text, &operations, &mut Vec::new()).bounded(4);
+        let outcomes = decode_in(replies, of_text, n_bytes).unwrap();
+        let wanted = [Outcome::Hit(hit(b"1234", 0)), REFUSED, REFUSED, Outcome::Miss];
+        assert_eq!(outcomes, (0..).zip(wanted).collect::<Vec<_>>(), "{n_bytes} at a time");
+
+        let gets = [get(b"a"), get(b"b"), get(b"c")];
+        let replies = encode(Dialect::Binary, &gets, &mut Vec::new()).bounded(4);
+        let outcomes = decode_in(replies, &of_binary, n_bytes).unwrap();
+        let wanted = [Outcome::Hit(hit(b"1111", 0)), REFUSED, Outcome::Hit(hit(b"2", 0))];
+        assert_eq!(outcomes, (0..).zip(wanted).collect::<Vec<_>>(), "{n_bytes} at a time");
+    }
 }
 
 #[test]
@@ -287,7 +335,6 @@ fn a_reply_that_cannot_be_due_ends_the_connection() {
         check_malformed(Dialect::Text, &[operation], replied, wanted);
     };
     check(get(b"a"), b"VALUE b 0 1\r\n", Malformed::OtherKey);
-    check(get(b"a"), b"VALUE a 0 1048577\r\n", Malformed::ValueTooLong);
     check(get(b"a"), b"VALUE a 0 -1\r\n", Malformed::NotAReply);
     check(get(b"a"), b"VALUE a 0 2\r\nx\r\n\r", Malformed::NotAReply);
     check(get(b"a"), b"VALUE a 0 1\r\nx\r\nVALUE a 0 1\r\n", Malformed::OtherKey);

@@ -39,7 +39,7 @@ pub(super) fn get(line: &[u8], due: &[Asked], start: usize) -> Result<Step, Malf
         return Ok(Step::Rest(Outcome::Miss));
     }
     let Some(item) = line.strip_prefix(b"VALUE ") else {
-        return refusal(line, Sent::Line).map(Step::Rest);
+        return refused_read(line).map(Step::Rest);
     };
     let mut words = words(item);
     let key = words.next().ok_or(Malformed::NotAReply)?;
@@ -49,15 +49,14 @@ pub(super) fn get(line: &[u8], due: &[Asked], start: usize) -> Result<Step, Malf
     let value_bytes: u32 = number(words.next())?;
     let cas = words.next().map_or(Ok(0), |word| number(Some(word)))?;
     let entry = Entry { flags, value_bytes, cas, ..untold() };
-    let n_bytes = usize::try_from(value_bytes).map_err(|_beyond| Malformed::ValueTooLong)?;
-    Ok(Step::Value { idx, entry, n_bytes })
+    Ok(Step::Value { idx, entry, n_bytes: value_bytes as usize })
 }
 
 pub(super) fn touch(line: &[u8]) -> Result<Step, Malformed> {
     Ok(Step::Outcome(match line {
         b"TOUCHED" => Outcome::Hit(untold()),
         b"NOT_FOUND" => Outcome::Miss,
-        _ => refusal(line, Sent::Line)?,
+        _ => refused_read(line)?,
     }))
 }
 
@@ -88,6 +87,12 @@ pub(super) fn count(line: &[u8]) -> Result<Step, Malformed> {
         }
         _ => refusal(line, Sent::Line)?,
     }))
+}
+
+/// What an error line comes to for reads, in both families of commands: whatever kept the server from
+/// answering (no memory for its answer, say), it says nothing of the item.
+pub(super) fn refused_read(line: &[u8]) -> Result<Outcome, Malformed> {
+    refusal(line, Sent::Line).map(|_why| Outcome::Failed(Failure::Refused))
 }
 
 /// What an error line comes to, in both families of commands.

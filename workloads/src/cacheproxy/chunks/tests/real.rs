@@ -1,6 +1,7 @@
 //! Values beyond a server's limit, pieces that vanish, and servers that fail half-way.
 
 use forebay::{now, sleep};
+use futures_util::future::join_all;
 
 use super::*;
 use crate::cacheproxy::memcached::Memcached;
@@ -220,5 +221,73 @@ fn a_write_that_fails_half_way_leaves_the_old_value() {
         }
     });
     assert_eq!(value(&seen), Some(&bytes(20_000)[..]));
+    process.stop();
+}
+
+#[test]
+fn a_touch_that_reaches_the_metadata_and_not_a_piece_is_not_told_as_not_sent() {
+    let (Some(stays), Some(goes)) = (Memcached::start(), Memcached::start()) else { return };
+    let process = Process::start(&[stays.address(), goes.address()]);
+    // Whose metadata stays, as it tells by its answer when the other has gone.
+    let keys: Vec<String> = (0..20).map(|number| format!("key-{number}")).collect();
+    for key in &keys {
+        assert_eq!(process.apply(set(key, bytes(20_000))), Outcome::Stored(0));
+    }
+    drop(goes);
+    let touch = |wanted| Get { value: wanted, touch: Some(ExpTime(100)), ..Get::PLAIN };
+    let mut n_touched = 0;
+    for key_text in &keys {
+        let has_stayed = value(&process.ask(get(key_text))).is_some();
+        for wanted in [Wanted::No, Wanted::Yes] {
+            let touch = Operation { key: key(key_text), what: What::Get(touch(wanted)) };
+            let touched = process.apply(touch);
+            if has_stayed {
+                assert_eq!(touched, Outcome::Failed(Failure::Unanswered), "{key_text}");
+                n_touched += 1;
+            } else {
+                assert!(matches!(touched, Outcome::Failed(_)), "{key_text}: {touched:?}");
+            }
+        }
+    }
+    assert!((1..40).contains(&n_touched), "{n_touched}");
+    process.stop();
+}
+
+#[test]
+fn what_one_process_appends_at_once_is_there_in_the_order_of_the_calls() {
+    let Some(server) = Memcached::start() else { return };
+    let process = Process::start(&[server.address()]);
+    process.apply(set("log", ""));
+    let line = |number: u32| number.to_le_bytes().repeat(16);
+    let outcomes = process.run(move |downstream| async move {
+        let tier = chunked(downstream, 1);
+        let append = |number| tier.apply(store(SetMode::Append, "log", line(number)));
+        join_all((0..40).map(append)).await
+    });
+    assert_eq!(outcomes, vec![Outcome::Stored(0); 40]);
+    let lines: Vec<u8> = (0..40).flat_map(line).collect();
+    assert_eq!(value(&process.apply(get("log"))), Some(&lines[..]));
+    process.stop();
+}
+
+#[test]
+fn a_read_between_two_writes_of_its_process_finds_what_the_first_wrote() {
+    let Some(server) = Memcached::start() else { return };
+    let process = Process::start(&[server.address()]);
+    let large = |number: u8| vec![number; 5_000];
+    let outcomes = process.run(move |downstream| async move {
+        let tier = chunked(downstream, 1);
+        let write_and_read = |number| {
+            let operations = [set("hot", large(number)), get("hot"), get("hot")];
+            operations.map(|operation| tier.apply(operation))
+        };
+        join_all((0..40).flat_map(write_and_read)).await
+    });
+    for (number, of_write) in (0..).zip(outcomes.chunks(3)) {
+        assert_eq!(of_write[0], Outcome::Stored(0));
+        for read in &of_write[1..] {
+            assert!(value(read) == Some(&large(number)[..]), "{number}");
+        }
+    }
     process.stop();
 }

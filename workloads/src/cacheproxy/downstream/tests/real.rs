@@ -167,16 +167,13 @@ fn a_server_that_is_stopped_is_waited_for_no_longer_than_promised() {
 }
 
 #[test]
-fn a_dead_server_is_a_miss_where_the_file_says_so() {
+fn a_dead_server_is_told_as_what_it_is_whatever_clients_are_told() {
     let address = crate::cacheproxy::memcached::free_address();
     let unanswered_reads = UnansweredReads::Miss;
     let proxy = Proxy::start(&Config { unanswered_reads, ..config(&[address]) });
-    assert_eq!(proxy.apply_one(get("a")), Outcome::Miss);
-    // One that moves an expiry is a change: nobody may take it for done where there was nothing.
-    let touch = Get { touch: Some(ExpTime(1)), ..Get::PLAIN };
-    let touched = proxy.apply_one(Operation { what: What::Get(touch), ..get("a") });
-    assert_eq!(touched, Outcome::Failed(Failure::Unavailable));
-    assert_eq!(proxy.apply_one(set("a", "b")), Outcome::Failed(Failure::Unavailable));
+    for operation in [get("a"), set("a", "b")] {
+        assert_eq!(proxy.apply_one(operation), Outcome::Failed(Failure::Unavailable));
+    }
     proxy.stop();
 }
 
@@ -292,6 +289,37 @@ fn a_server_that_says_what_nobody_asked_for_is_not_believed() {
 }
 
 #[test]
+fn a_batch_that_gets_on_may_take_longer_than_one_answer() {
+    let answers = |stream: &mut TcpStream| {
+        for value in ["a", "b", "c"] {
+            #[expect(clippy::disallowed_methods, reason = "a server of its own, off any shard")]
+            std::thread::sleep(limits().answer_within().mul_f64(0.6));
+            stream.write_all(format!("VALUE {value} 0 1\r\nx\r\n").as_bytes()).unwrap();
+        }
+        stream.write_all(b"END\r\n").unwrap();
+    };
+    let (address, serving) = scripted(vec![Box::new(answers)]);
+    let proxy = Proxy::start(&config(&[address]));
+    let outcomes = proxy.apply(vec![get("a"), get("b"), get("c")]);
+    assert!(outcomes.iter().all(|outcome| value(outcome) == Some(b"x")), "{outcomes:?}");
+    serving.join().unwrap();
+    proxy.stop();
+}
+
+#[test]
+fn a_value_that_is_too_long_is_the_failure_of_its_read_alone() {
+    let Some(server) = Memcached::start() else { return };
+    let limits = ServerLimits { value_bytes_max: 100_000, ..limits() };
+    let proxy = Proxy::start(&Config { limits, ..config(&[server.address()]) });
+    let stored = proxy.apply(vec![set("a", "1"), set("b", vec![b'x'; 900_000]), set("c", "3")]);
+    assert!(!stored.iter().any(is_failure));
+    let read = proxy.apply(vec![get("a"), get("b"), get("c")]);
+    assert_eq!([value(&read[0]), value(&read[2])], [Some(&b"1"[..]), Some(b"3")]);
+    assert_eq!(read[1], Outcome::Failed(Failure::Refused));
+    proxy.stop();
+}
+
+#[test]
 fn a_server_that_dribbles_is_cut_at_the_deadline_of_the_batch() {
     let dribble = |stream: &mut TcpStream| {
         for _byte in 0..200 {
@@ -307,4 +335,92 @@ fn a_server_that_dribbles_is_cut_at_the_deadline_of_the_batch() {
     assert_eq!(proxy.apply_one(get("a")), Outcome::Failed(Failure::Unanswered));
     serving.join().unwrap();
     proxy.stop();
+}
+
+/// Reads on one shard what another shard flushes meanwhile, and once more when it has been told; the
+/// server answers the first read last. Gives what came of the second.
+fn read_after_flush(sharing: Sharing) -> Outcome {
+    let (has_read, first_read) = std::sync::mpsc::channel();
+    let (read_again, reads_again) = std::sync::mpsc::channel();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = Config {
+        flush_all: FlushAll::Forward,
+        limits: ServerLimits { answer_ms: 10_000, ..limits() },
+        ..config(&[listener.local_addr().unwrap()])
+    };
+    #[expect(clippy::disallowed_methods, reason = "a server of its own, off any shard")]
+    let serving = std::thread::spawn(move || {
+        let ask = |stream: &mut TcpStream, line: &[u8]| {
+            let mut asked = vec![0; line.len()];
+            stream.read_exact(&mut asked).unwrap();
+            assert_eq!(asked, line);
+        };
+        let (mut reads, _) = listener.accept().unwrap();
+        ask(&mut reads, b"get a\r\n");
+        has_read.send(()).unwrap();
+        let (mut flushes, _) = listener.accept().unwrap();
+        ask(&mut flushes, b"flush_all 0\r\n");
+        flushes.write_all(b"OK\r\n").unwrap();
+        reads_again.recv().unwrap();
+        reads.write_all(b"VALUE a 0 1\r\nx\r\nEND\r\n").unwrap();
+        let mut again = [0; 7];
+        // Nobody asks again where the second read shares the first one's answer.
+        if reads.read_exact(&mut again).is_ok() {
+            reads.write_all(b"END\r\n").unwrap();
+        }
+    });
+    let n_shards = std::thread::available_parallelism().map_or(1, |n_cpus| n_cpus.get().min(2));
+    let mut builder = Builder::new();
+    builder.quiet().shards(n_shards);
+    let downstream = Downstream::declare_with(&mut builder, "real", &config, 1, sharing).unwrap();
+    let engine = builder.start().unwrap();
+    let request = move || async move {
+        let reading = downstream.clone();
+        let first = spawn(RequestOptions::default(), async move { reading.apply(get("a")).await });
+        while first_read.try_recv().is_err() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let flushing = downstream.clone();
+        let last = forebay::ShardId::new(n_shards - 1);
+        let flushed =
+            forebay::on_shard(last, move || async move { flushing.flush_all(ExpTime(0)).await });
+        assert_eq!(flushed.await.unwrap(), Ok(()));
+        let mut second = std::pin::pin!(downstream.apply(get("a")));
+        assert!(futures_lite::future::poll_once(&mut second).await.is_none());
+        read_again.send(()).unwrap();
+        first.await.unwrap();
+        second.await
+    };
+    let reply = engine.handle().submit(0, RequestOptions::default(), request).unwrap();
+    let outcome = reply.wait().unwrap();
+    assert!(engine.stop(Duration::from_secs(5)).drained);
+    serving.join().unwrap();
+    outcome
+}
+
+#[test]
+fn nobody_who_reads_after_a_flush_shares_what_was_read_before() {
+    assert_eq!(read_after_flush(Sharing::EndedByWrites), Outcome::Miss);
+    // Planted fault.
+    assert_eq!(value(&read_after_flush(Sharing::NeverEnded)), Some(&b"x"[..]));
+}
+
+#[test]
+fn servers_are_flushed_where_the_file_says_so_and_only_there() {
+    let servers: Option<Vec<_>> = (0..2).map(|_| Memcached::start()).collect();
+    let Some(servers) = servers else { return };
+    let addresses: Vec<_> = servers.iter().map(Memcached::address).collect();
+    let flush = |flush_all| {
+        let proxy = Proxy::start(&Config { flush_all, ..config(&addresses) });
+        assert!(!proxy.apply(sets(100)).iter().any(is_failure));
+        let downstream = proxy.downstream.clone();
+        let request = move || async move { downstream.flush_all(ExpTime(0)).await };
+        let reply = proxy.engine.handle().submit(0, RequestOptions::default(), request).unwrap();
+        let flushed = reply.wait().unwrap();
+        let n_hits = proxy.apply(gets(100)).iter().filter_map(value).count();
+        proxy.stop();
+        (flushed, n_hits)
+    };
+    assert_eq!(flush(FlushAll::Refuse), (Err(Failure::Refused), 100));
+    assert_eq!(flush(FlushAll::Forward), (Ok(()), 0));
 }
