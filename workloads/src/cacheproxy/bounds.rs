@@ -6,13 +6,29 @@
 
 use std::time::Duration;
 
+use forebay::{Placement, StageOptions};
+
 use super::config::{ChunkedTier, Service, TierConfig};
 
+/// Batches of a shard that are under way at once: one that waits for a lower tier must not keep the
+/// next from what is in memory, so there are as many as a tier may reasonably have unanswered.
+const BATCHES_MAX: usize = 256;
 /// What the upper tier is asked at most by one operation, one after the other: to read a copy, to store
 /// one, and to drop it where it has no room.
 const CALLS_ABOVE: u32 = 3;
 /// For what a shard does itself in between, and for turns in which others come first.
 const ROOM: Duration = Duration::from_secs(5);
+
+/// What the stage of the keys of a shard allows by default, if its tiers answer in less than this.
+pub(super) fn owned_options(run_within: Duration) -> StageOptions {
+    let mut options = StageOptions::default();
+    options.run_max = options.run_max.max(run_within);
+    // Before it is in a batch, a call may wait for another that takes as long.
+    options.call_max = options.call_max.max(run_within * 2);
+    options.placement = Placement::Owner;
+    options.permits = BATCHES_MAX;
+    options
+}
 
 /// Longer than any operation takes in the tiers of this service.
 ///

@@ -15,24 +15,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use forebay::{
-    Batch, CallError, Outcome as Sent, Placement, ShardId, Stage, StageOptions, StageRef, n_shards,
-    on_shard, sleep,
+    Batch, CallError, Outcome as Sent, ShardId, Stage, StageRef, n_shards, on_shard, sleep,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::downstream::{Downstream, UnansweredReads};
+use super::held::Held;
 use super::operation::{ExpTime, Failure, Key, Operation, Outcome, What};
 use super::protocol::Refusal;
 use super::store::{Pass, Stats};
 use super::tier::Tier;
-use super::tiers::{GRACE, Tiers};
+use super::tiers::GRACE;
 
-/// Batches of a shard that are under way at once: one that waits for a lower tier must not keep the
-/// next from what is in memory, so there are as many as a tier may reasonably have unanswered.
-const BATCHES_MAX: usize = 256;
-/// Items that a step of the sweep looks at: some tens of microseconds.
-const SWEPT_ITEMS: u32 = 256;
 /// Between two passes of the sweep, in which nothing is gone that was there: memory comes back soon
 /// enough, and a host at rest stays at rest.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -47,13 +42,6 @@ const WORK_OFF_EVERY: Duration = GRACE;
 pub(super) struct Owned {
     held: Held,
     census: Census,
-}
-
-/// The keys that a shard owns, in one tier or two.
-#[derive(Debug)]
-pub(super) enum Held {
-    One(Tier),
-    Two(Box<Tiers>),
 }
 
 /// The connections of a shard, and what is counted of their commands beside the store.
@@ -105,72 +93,6 @@ impl Owned {
     }
 }
 
-impl Held {
-    fn apply_at_once(&self, operation: &Operation) -> Option<Outcome> {
-        match self {
-            Self::One(tier) => tier.apply_at_once(operation),
-            Self::Two(tiers) => tiers.apply_at_once(operation),
-        }
-    }
-
-    async fn apply(&self, operation: &Operation) -> Outcome {
-        match self {
-            Self::One(tier) => tier.apply(operation).await,
-            Self::Two(tiers) => tiers.apply(operation).await,
-        }
-    }
-
-    /// Its tiers, the upper first.
-    fn tiers(&self) -> impl Iterator<Item = &Tier> {
-        let (upper, lower) = match self {
-            Self::One(tier) => (tier, None),
-            Self::Two(tiers) => {
-                let [upper, lower] = tiers.each();
-                (upper, Some(lower))
-            }
-        };
-        std::iter::once(upper).chain(lower)
-    }
-
-    /// What its memory holds and has done, all tiers together; `None` if nothing is in memory.
-    fn stats(&self) -> Option<Stats> {
-        let stats = self
-            .tiers()
-            .filter_map(Tier::store)
-            .map(|(store, clock)| store.borrow().stats(clock.now()));
-        stats.reduce(|mut sum, other| {
-            sum.add(&other);
-            sum
-        })
-    }
-
-    /// The tier that has the say: the only one, or the lower.
-    fn decider(&self) -> &Tier {
-        match self {
-            Self::One(tier) => tier,
-            Self::Two(tiers) => tiers.each()[1],
-        }
-    }
-
-    /// Tells two tiers that what is below is being flushed.
-    fn flush_begins(&self, delay: ExpTime) {
-        if let Self::Two(tiers) = self {
-            tiers.flush_begins(delay);
-        }
-    }
-
-    /// Looks at some items of each tier for what is gone. Tells whether there is more to look at.
-    fn sweep(&self) -> Pass {
-        let mut pass = Pass::Ended;
-        for (store, clock) in self.tiers().filter_map(Tier::store) {
-            if store.borrow_mut().sweep(clock.now(), SWEPT_ITEMS).pass == Pass::Going {
-                pass = Pass::Going;
-            }
-        }
-        pass
-    }
-}
-
 impl Stage for Owned {
     type Item = Operation;
     type Key = Key;
@@ -198,17 +120,6 @@ impl Stage for Owned {
         while waiting.next().await.is_some() {}
         Ok(())
     }
-}
-
-/// What the stage of the keys of a shard allows by default, if its tiers answer in less than this.
-pub(super) fn owned_options(run_within: Duration) -> StageOptions {
-    let mut options = StageOptions::default();
-    options.run_max = options.run_max.max(run_within);
-    // Before it is in a batch, a call may wait for another that takes as long.
-    options.call_max = options.call_max.max(run_within * 2);
-    options.placement = Placement::Owner;
-    options.permits = BATCHES_MAX;
-    options
 }
 
 /// The whole cache, from any shard.

@@ -12,13 +12,14 @@ use std::sync::{Arc, OnceLock};
 use forebay::net::Address;
 use forebay::{Builder, Engine, ShardId, StageOptions, StageRef, n_shards, spawn_background};
 
-use super::bounds::run_within;
-use super::cache::{Cache, Held, Owned, owned_options};
+use super::bounds::{owned_options, run_within};
+use super::cache::{Cache, Owned};
 use super::chunks::{Chunked, ChunksConfig};
 use super::clock::Clock;
 use super::config::{ChunkedTier, Config, Embedded, Limits, Orchestration, TierConfig};
 use super::connection::{self, Site};
 use super::downstream::{self, Downstream};
+use super::held::Held;
 use super::store::{BYTES_MIN, Options, Store};
 use super::tier::Tier;
 use super::tiers::{Policy, Tiers};

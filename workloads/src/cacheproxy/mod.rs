@@ -22,6 +22,7 @@ mod clock;
 mod tier;
 mod tiers;
 mod bounds;
+mod held;
 mod cache;
 mod run;
 mod connection;
