@@ -4,6 +4,7 @@
 //! another; what two of them share stands beside them.
 
 pub mod listening;
+mod closing;
 pub mod planted;
 mod burning;
 #[cfg(feature = "http")]

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use forebay::{
     Batch, CallError, Outcome as Sent, ShardId, Stage, StageRef, n_shards, on_shard, sleep,
+    spawn_background,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -40,7 +41,8 @@ const WORK_OFF_EVERY: Duration = GRACE;
 /// What a shard has of the cache: the keys it owns, and what its connections have done.
 #[derive(Debug)]
 pub(super) struct Owned {
-    held: Held,
+    /// Shared with the work that keeps it.
+    held: Rc<Held>,
     census: Census,
 }
 
@@ -79,7 +81,12 @@ fn count(counter: &Cell<u64>) {
 }
 
 impl Owned {
+    /// With what a shard owns, which from now on is kept in order there, whether anybody asks that shard
+    /// or not.
     pub(super) fn new(held: Held) -> Self {
+        let held = Rc::new(held);
+        spawn_background(sweep(Rc::clone(&held))).detach();
+        spawn_background(work_off(Rc::clone(&held))).detach();
         Self { held, census: Census::default() }
     }
 
@@ -107,7 +114,7 @@ impl Stage for Owned {
     fn class(_: &Operation) {}
 
     async fn run(self: Rc<Self>, batch: Batch<Self>) -> Result<(), Failure> {
-        let this = &self.held;
+        let this = &*self.held;
         let mut waiting = FuturesUnordered::new();
         for item in batch.items() {
             match this.apply_at_once(item.item()) {
@@ -236,27 +243,25 @@ impl Cache {
         count(&here.census.n_accepted);
         CountedConnection(here)
     }
+}
 
-    /// Returns the memory of what has expired on this shard, for ever: a pass every now and then, a
-    /// step of which takes some tens of microseconds.
-    pub(super) async fn sweep_for_ever(self) {
-        let here = self.owned.instance();
-        loop {
-            sleep(SWEEP_EVERY).await;
-            while here.held.sweep() == Pass::Going {
-                sleep(SWEEP_PAUSE).await;
-            }
+/// Returns the memory of what has expired on this shard, for ever: a pass every now and then, a step of
+/// which takes some tens of microseconds.
+async fn sweep(held: Rc<Held>) {
+    loop {
+        sleep(SWEEP_EVERY).await;
+        while held.sweep() == Pass::Going {
+            sleep(SWEEP_PAUSE).await;
         }
     }
+}
 
-    /// Ends what two tiers doubt on this shard, for ever.
-    pub(super) async fn work_off_for_ever(self) {
-        let here = self.owned.instance();
-        let Held::Two(tiers) = &here.held else { return };
-        loop {
-            sleep(WORK_OFF_EVERY).await;
-            tiers.work_off().await;
-        }
+/// Ends what two tiers doubt on this shard, for ever.
+async fn work_off(held: Rc<Held>) {
+    let Held::Two(tiers) = &*held else { return };
+    loop {
+        sleep(WORK_OFF_EVERY).await;
+        tiers.work_off().await;
     }
 }
 

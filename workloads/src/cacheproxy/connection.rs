@@ -8,31 +8,38 @@
 //! a future of its own, on the heap, while the run lasts. What has been read is copied out of the
 //! kernel's buffer before anything is waited for, since all connections of a shard share those.
 //!
-//! What one client can make us hold is bounded: a chunk and the commands of one run; the values of one
-//! run or of a part of a long get, and the answers they make; beyond a piece of those, no further command
-//! is answered before the client has taken some.
+//! What one client can make us hold is bounded, however slowly it reads:
+//!
+//! - what it has said: a chunk, the commands of one run, and 64 KiB that are received meanwhile;
+//! - the values of one run, or of a part of a long get: `RUN_KEYS_MAX` of them at most. Those of the
+//!   embedded store are shared with it, so that only those that it has let go of meanwhile count here;
+//! - their answers in bytes: two pieces that are copied, one queued and one being made, each of 64 KiB
+//!   and a value that is shorter than that, behind 64 KiB that were queued before. A longer value is not
+//!   copied: it leaves as it is shared. No further value is put into bytes before there is room.
+
+mod answers;
+mod hearing;
 
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use forebay::net::{Chunk, Connection, ConnectionOptions, ListenOptions, Listener};
-use forebay::{RequestOptions, draining, sleep, spawn};
-use futures_lite::future::or;
+use forebay::{RequestOptions, spawn};
 use futures_util::future::join_all;
 
 use super::cache::Cache;
 use super::clock::Clock;
 use super::config::Limits;
-use super::operation::{Get, Key, Operation, Outcome, What};
+use super::operation::{Failure, Get, Key, Operation, Outcome, What};
 use super::protocol::{Answering, Asked, Command, Decoder, Refusal};
 use super::run::{KEYS_MAX, Run};
 use super::stats;
+use crate::closing::hear_out;
+use answers::{Answer, Answers};
+use hearing::{Hearing, Patience};
 
-/// Room for the answers of a run to begin with: those of a few small values.
-const ANSWERS_BYTES: usize = 512;
-/// Bytes of answers that are written at once; more wait until these have a place among those that
-/// leave.
-const PIECE_BYTES: usize = 64 << 10;
+pub(super) use answers::Told;
 
 /// What all connections of a shard share.
 #[derive(Debug)]
@@ -44,12 +51,8 @@ pub(super) struct Site {
 
 /// The bounds of a listener.
 pub(super) fn listen_options(limits: &Limits) -> ListenOptions {
-    let millis = |ms: u32| std::time::Duration::from_millis(ms.into());
-    let connection = ConnectionOptions {
-        idle: (limits.idle_ms > 0).then(|| millis(limits.idle_ms)),
-        write_within: millis(limits.write_ms),
-        ..ConnectionOptions::default()
-    };
+    let write_within = Duration::from_millis(limits.write_ms.into());
+    let connection = ConnectionOptions { write_within, ..ConnectionOptions::default() };
     let connections_max = limits.connections_max as usize;
     ListenOptions { connections_max, connection, ..ListenOptions::default() }
 }
@@ -67,19 +70,8 @@ pub(super) async fn accept(listener: Listener, site: Rc<Site>) {
 async fn serve(connection: Connection, site: Rc<Site>) {
     let _counted = site.cache.count_connection();
     let mut decoder = Decoder::new(site.limits.protocol());
-    let told_to_end = async {
-        draining().await;
-        sleep(site.limits.last_word()).await;
-    };
-    let mut told_to_end = std::pin::pin!(told_to_end);
-    loop {
-        let read = async { connection.read().await.ok().flatten() };
-        let ended = async {
-            told_to_end.as_mut().await;
-            None
-        };
-        // A connection that breaks is its client's to notice: there is nobody else to tell.
-        let Some(chunk) = or(read, ended).await else { break };
+    let mut hearing = Hearing::of(&connection, Patience::of(&site.limits));
+    while let Some(chunk) = hearing.next(&decoder).await {
         let mut arrived = Arrived::of(chunk, &mut decoder);
         if arrived.is_empty() {
             continue;
@@ -89,8 +81,8 @@ async fn serve(connection: Connection, site: Rc<Site>) {
             Ok(Next::Close) | Err(_) => break,
         }
     }
-    // What was written leaves before the connection closes.
-    connection.finish().await.ok();
+    // What was written reaches the client before the connection closes.
+    hear_out(&connection).await;
 }
 
 /// What becomes of a connection after its answers.
@@ -143,7 +135,7 @@ impl Arrived {
         connection: &Connection,
         site: &Site,
     ) -> io::Result<Next> {
-        let mut out = Answers { connection, bytes: Vec::with_capacity(ANSWERS_BYTES) };
+        let mut out = Answers::to(connection);
         let rest = std::mem::take(&mut self.rest);
         let mut input = &rest[..];
         while !self.run.is_empty() {
@@ -164,26 +156,6 @@ impl Arrived {
     }
 }
 
-/// Answers that have not been written yet.
-struct Answers<'a> {
-    connection: &'a Connection,
-    bytes: Vec<u8>,
-}
-
-impl Answers<'_> {
-    /// Writes them if they are a piece.
-    async fn write_piece(&mut self) -> io::Result<()> {
-        if self.bytes.len() >= PIECE_BYTES { self.write().await } else { Ok(()) }
-    }
-
-    async fn write(&mut self) -> io::Result<()> {
-        if self.bytes.is_empty() {
-            return Ok(());
-        }
-        self.connection.write(std::mem::take(&mut self.bytes)).await
-    }
-}
-
 impl Site {
     /// Carries out a run, and puts the answers in the order of the commands. What is rare lives on the
     /// heap, so that the future of what is frequent stays small.
@@ -191,19 +163,18 @@ impl Site {
         if let [Command { asked: Asked::Many(get, keys), answering }] = &commands[..]
             && keys.len() > KEYS_MAX
         {
-            return Box::pin(self.answer_long_get(*get, keys, answering, out)).await;
+            return Box::pin(self.answer_long_get(*get, keys, answering.clone(), out)).await;
         }
         // Nearly every run, and one that needs nothing to join what comes of it.
         if commands.len() == 1 {
             for command in commands {
-                self.answer(command).await.put(&mut out.bytes);
+                out.put(self.answer(command).await).await?;
             }
-            return out.write_piece().await;
+            return Ok(());
         }
         let answered = join_all(commands.into_iter().map(|command| self.answer(command))).await;
         for answer in answered {
-            answer.put(&mut out.bytes);
-            out.write_piece().await?;
+            out.put(answer).await?;
         }
         Ok(())
     }
@@ -216,10 +187,10 @@ impl Site {
                 let key = operation.key.clone();
                 Told::One(key, self.cache.apply(operation).await)
             }
-            Asked::Many(get, keys) => {
-                let outcomes = Box::pin(self.read(get, &keys)).await;
-                Told::Many(keys, outcomes)
-            }
+            Asked::Many(get, keys) => match Box::pin(self.read(get, &keys)).await {
+                Ok(outcomes) => Told::Many(keys, outcomes),
+                Err(failure) => Told::Refused(Refusal::Failed(failure)),
+            },
             Asked::FlushAll(delay) => match Box::pin(self.cache.flush_all(delay)).await {
                 Ok(()) => Told::Done,
                 Err(refusal) => Told::Refused(refusal),
@@ -232,10 +203,12 @@ impl Site {
         Answer { answering, what }
     }
 
-    /// The outcomes of the same read of several keys.
-    async fn read(&self, get: Get, keys: &[Key]) -> Vec<Outcome> {
+    /// The outcomes of the same read of several keys. If one has failed, so have all: text cannot tell
+    /// which of the keys it was.
+    async fn read(&self, get: Get, keys: &[Key]) -> Result<Vec<Outcome>, Failure> {
         let asked = keys.iter().map(|key| Operation { key: key.clone(), what: What::Get(get) });
-        join_all(asked.map(|operation| self.cache.apply(operation))).await
+        let outcomes = join_all(asked.map(|operation| self.cache.apply(operation))).await;
+        outcomes.iter().find_map(Outcome::failure).map_or(Ok(outcomes), Err)
     }
 
     /// Answers a get of many keys a part at a time: their values together may be more than memory.
@@ -243,54 +216,18 @@ impl Site {
         &self,
         get: Get,
         keys: &[Key],
-        answering: &Answering,
+        answering: Answering,
         out: &mut Answers<'_>,
     ) -> io::Result<()> {
         for part in keys.chunks(KEYS_MAX) {
-            let outcomes = self.read(get, part).await;
-            if let Some(failure) = answering.hits(part.iter().zip(&outcomes), &mut out.bytes) {
-                answering.refused(Refusal::Failed(failure), &mut out.bytes);
-                return Ok(());
-            }
-            out.write_piece().await?;
-        }
-        answering.outcomes([], &mut out.bytes);
-        Ok(())
-    }
-}
-
-/// What came of one command, and how that is put into bytes.
-pub(super) struct Answer {
-    answering: Answering,
-    what: Told,
-}
-
-/// What a client is told.
-pub(super) enum Told {
-    One(Key, Outcome),
-    Many(Vec<Key>, Vec<Outcome>),
-    Done,
-    Version,
-    Stats(Vec<(String, String)>),
-    Refused(Refusal),
-}
-
-impl Answer {
-    fn put(&self, out: &mut Vec<u8>) {
-        match &self.what {
-            Told::One(key, outcome) => self.answering.outcomes([(key, outcome)], out),
-            Told::Many(keys, outcomes) => {
-                self.answering.outcomes(keys.iter().zip(outcomes), out);
-            }
-            Told::Done => self.answering.done(out),
-            Told::Version => self.answering.version(stats::VERSION, out),
-            Told::Refused(refusal) => self.answering.refused(*refusal, out),
-            Told::Stats(stats) => {
-                for (name, value) in stats {
-                    self.answering.stat(name, value, out);
+            match self.read(get, part).await {
+                Ok(outcomes) => out.put_values(&answering, part, outcomes).await?,
+                Err(failure) => {
+                    let what = Told::Refused(Refusal::Failed(failure));
+                    return out.put(Answer { answering, what }).await;
                 }
-                self.answering.stats_end(out);
             }
         }
+        out.put(Answer { answering, what: Told::Many(Vec::new(), Vec::new()) }).await
     }
 }

@@ -20,7 +20,7 @@ use super::config::{ChunkedTier, Config, Embedded, Limits, Orchestration, TierCo
 use super::connection::{self, Site};
 use super::downstream::{self, Downstream};
 use super::held::Held;
-use super::store::{BYTES_MIN, Options, Store};
+use super::store::{BYTES_MIN, Options, Store, bytes_min_for};
 use super::tier::Tier;
 use super::tiers::{Policy, Tiers};
 use crate::listening::{self, ServeError};
@@ -152,8 +152,6 @@ impl Cacheproxy {
         listening::on_every_shard(engine, address, options, move |listener| {
             let site = Rc::new(Site { cache: cache.clone(), limits, clock: Clock::set() });
             spawn_background(connection::accept(listener, site)).detach();
-            spawn_background(cache.clone().sweep_for_ever()).detach();
-            spawn_background(cache.clone().work_off_for_ever()).detach();
         })
     }
 }
@@ -205,6 +203,16 @@ impl TierPlan {
             return Err(what.into());
         }
         let item_bytes_max = usize::try_from(embedded.item_bytes_max)?;
+        let least = bytes_min_for(item_bytes_max);
+        if bytes_max < least {
+            let least = least * n_shards();
+            let what = format!(
+                "an item of `item_bytes_max` ({item_bytes_max}) finds no room in a shard's part of \
+                 `bytes_max`: lower it, or give `bytes_max` at least {least} for {} shards",
+                n_shards()
+            );
+            return Err(what.into());
+        }
         let options = Options { bytes_max, item_bytes_max, hash_seed };
         Ok(Tier::embedded(Store::new(options), clock))
     }

@@ -294,6 +294,17 @@ pub enum Outcome {
     Failed(Failure),
 }
 
+impl Outcome {
+    /// Why there is none.
+    #[must_use]
+    pub const fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Failed(failure) => Some(*failure),
+            _ => None,
+        }
+    }
+}
+
 /// An item, as a read found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::closing::HEARD_OUT_MAX;
 use crate::planted::Planted;
 
 /// Most connections that the clients may open: what an ordinary descriptor limit allows.
@@ -17,8 +18,6 @@ pub const PRIORITY_MAX: u8 = 9;
 /// Most directories of the file set, about 5 MB each.
 pub const DIRECTORIES_MAX: u32 = 1_000;
 
-/// How long a client is heard after its last reply: several round trips across the world.
-pub(super) const HEARD_OUT_MAX: Duration = Duration::from_millis(500);
 /// What a stop may take beyond what its clients may: shards that are busy, replies that leave.
 const STOP_SLACK: Duration = Duration::from_secs(2);
 

@@ -28,16 +28,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 
 use super::asked::Asked;
-use super::config::{Class, Config, HEARD_OUT_MAX, HttpLimits};
+use super::config::{Class, Config, HttpLimits};
 use super::graph::Graph;
 use super::make_pages::Page;
 use super::refusal::Refusal;
 use super::reply::{self, Reply};
+use crate::closing::hear_out;
 
 /// The header in which a request says its class.
 const X_CLASS: HeaderName = HeaderName::from_static("x-class");
-/// Bytes of a client that are read after its last reply: what a few full windows hold.
-const HEARD_OUT_BYTES_MAX: usize = 1 << 20;
 /// The smallest buffer that hyper reads into.
 const HYPER_BUFFER_BYTES_MIN: usize = 8_192;
 
@@ -125,28 +124,6 @@ async fn serve(connection: Connection, site: Rc<Site>) {
     if served.is_ok() || served.is_err_and(|error| error.is_parse() || error.is_timeout()) {
         hear_out(&serving.into_parts().io.into_inner()).await;
     }
-}
-
-/// Ends this side and reads what a client still sends after its last reply, until it closes or may not
-/// go on.
-///
-/// To close on bytes that nobody has read resets the connection, and a reset may overtake the reply
-/// (RFC 9112, section 9.6).
-async fn hear_out(connection: &Connection) {
-    let heard = async {
-        // hyper ends this side after a reply, and does not where a head was late.
-        if connection.finish().await.is_err() {
-            return;
-        }
-        let mut n_bytes = 0;
-        while let Ok(Some(chunk)) = connection.read().await {
-            n_bytes += chunk.len();
-            if n_bytes > HEARD_OUT_BYTES_MAX {
-                return;
-            }
-        }
-    };
-    or(heard, sleep(HEARD_OUT_MAX)).await;
 }
 
 impl Site {

@@ -19,5 +19,6 @@ mod failing;
 mod flushing;
 mod unanswered;
 mod stopping;
+mod closing;
 #[path = "../books/mod.rs"]
 mod books;

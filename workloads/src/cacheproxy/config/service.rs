@@ -10,6 +10,10 @@ use crate::cacheproxy::chunks::ChunksConfig;
 use crate::cacheproxy::downstream::{self, UnansweredReads};
 use crate::cacheproxy::protocol;
 use crate::cacheproxy::store::BYTES_MIN;
+use crate::closing::HEARD_OUT_MAX;
+
+/// What a stop may take beyond what its clients may: shards that are busy, answers that leave.
+const STOP_SLACK: Duration = Duration::from_secs(2);
 
 /// The service itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -75,7 +79,7 @@ impl Default for TierConfig {
 pub struct Embedded {
     /// Memory of all shards together, each of which has its part, for everything that items take.
     pub bytes_max: u64,
-    /// Bytes of an item: key, value and some 60.
+    /// Bytes of an item: key, value and some 60. It must find room in the part of one shard.
     pub item_bytes_max: u32,
 }
 
@@ -92,8 +96,9 @@ impl Default for Embedded {
 pub struct Limits {
     /// Connections that each shard keeps open; further ones wait in the kernel.
     pub connections_max: u32,
-    /// Time without a byte in either direction after which a connection is closed; 0 for never, as
-    /// memcached has it.
+    /// Time without a byte of a client that we wait for, between commands or within one, after which
+    /// its connection is closed; 0 for never, as memcached has it. Time in which the client waits for us
+    /// does not count.
     pub idle_ms: u32,
     /// Time that 64 KiB of answers may take to leave: a client that does not read is cut off then.
     pub write_ms: u32,
@@ -101,10 +106,11 @@ pub struct Limits {
     pub value_bytes_max: u32,
     /// Bytes of a line that asks for several keys.
     pub line_bytes_max: u32,
-    /// Time for which a connection that says nothing is kept when the service stops: a command may be
-    /// on its way.
+    /// Time for which a connection is kept when the service stops and its client says nothing, since the
+    /// stop began or the last answer was given: a command may be on its way. A command that has begun
+    /// is heard to its end.
     pub last_word_ms: u32,
-    /// Time for which a stop waits for its clients.
+    /// Time for which a stop hears its clients; whoever still speaks then is cut off.
     pub drain_ms: u32,
 }
 
@@ -124,19 +130,16 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(in crate::cacheproxy) fn last_word(&self) -> Duration {
-        Duration::from_millis(self.last_word_ms.into())
-    }
-
     pub(in crate::cacheproxy) fn protocol(&self) -> protocol::Limits {
         let (value_bytes_max, line_bytes_max) = (self.value_bytes_max, self.line_bytes_max);
         protocol::Limits { value_bytes_max, line_bytes_max }
     }
 
-    /// How long a stop waits for clients before it cuts them off.
+    /// How long a stop may wait for clients that keep to these limits: until the last of them is heard
+    /// out. One that reads its answers more slowly than that is cut off.
     #[must_use]
     pub fn drain_within(&self) -> Duration {
-        Duration::from_millis(self.drain_ms.into())
+        Duration::from_millis(self.drain_ms.into()) + HEARD_OUT_MAX + STOP_SLACK
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use forebay::net::{ConnectOptions, Connection, Listener};
 use forebay::sim::{SimOptions, Simulation};
-use forebay::{Phase, Reply, RequestOptions, sleep};
+use forebay::{Phase, Reply, RequestOptions, draining, now, sleep};
 
 use super::*;
 use crate::cacheproxy::downstream::UnansweredReads;
@@ -45,7 +45,90 @@ const LINES: &[&str] = &[
 ];
 const N_KEYS: u32 = 6;
 
-fn random_bytes(rng: &mut fastrand::Rng) -> Vec<u8> {
+/// Opcodes with the extras and the value that their commands have; a key where the last word says so.
+const PACKETS: &[(u8, &[u8], &[u8], Keyed)] = &[
+    (0x00, b"", b"", Keyed::Yes),
+    (0x01, b"\0\0\0\x07\0\0\0\0", b"hello", Keyed::Yes),
+    (0x01, b"\0\0\0\0\0\0\0\0", b"10", Keyed::Yes),
+    (0x02, b"\0\0\0\0\0\0\0\0", b"3", Keyed::Yes),
+    (0x04, b"", b"", Keyed::Yes),
+    (0x05, b"\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x05\0\0\0\0", b"", Keyed::Yes),
+    (0x08, b"", b"", Keyed::No),
+    (0x09, b"", b"", Keyed::Yes),
+    (0x0a, b"", b"", Keyed::No),
+    (0x0b, b"", b"", Keyed::No),
+    (0x0d, b"", b"", Keyed::Yes),
+    (0x0e, b"", b"5", Keyed::Yes),
+    (0x11, b"\0\0\0\0\0\0\0\0", b"quiet", Keyed::Yes),
+    (0x12, b"\0\0\0\0\0\0\0\0", b"quiet", Keyed::Yes),
+    (0x14, b"", b"", Keyed::Yes),
+    (0x1d, b"\0\0\0\0", b"", Keyed::Yes),
+    (0x55, b"", b"", Keyed::No),
+];
+const HEAD_BYTES: usize = 24;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keyed {
+    Yes,
+    No,
+}
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Text,
+    Binary,
+}
+
+impl Speaks {
+    fn random_bytes(self, rng: &mut fastrand::Rng) -> Vec<u8> {
+        match self {
+            Self::Text => random_lines(rng),
+            Self::Binary => (0..N_COMMANDS).flat_map(|_| random_packet(rng)).collect(),
+        }
+    }
+
+    /// A command that is not whole.
+    const fn half(self) -> &'static [u8] {
+        match self {
+            Self::Text => b"get key",
+            Self::Binary => b"\x80\0\0\x01",
+        }
+    }
+
+    /// Without the numbers of cas, of which each shard has its own.
+    fn normal(self, mut told: Vec<u8>) -> Vec<u8> {
+        let mut rest = match self {
+            Self::Text => &mut [][..],
+            Self::Binary => &mut told[..],
+        };
+        while rest.len() >= HEAD_BYTES {
+            rest[16..HEAD_BYTES].fill(0);
+            let body_bytes = u32::from_be_bytes(rest[8..12].try_into().unwrap()) as usize;
+            let n_bytes = (HEAD_BYTES + body_bytes).min(rest.len());
+            rest = &mut rest[n_bytes..];
+        }
+        told
+    }
+}
+
+fn random_packet(rng: &mut fastrand::Rng) -> Vec<u8> {
+    let (opcode, extras, value, keyed) = PACKETS[rng.usize(..PACKETS.len())];
+    let key = match keyed {
+        Keyed::Yes => format!("key{}", rng.u32(..N_KEYS)),
+        Keyed::No => String::new(),
+    };
+    let body = [extras, key.as_bytes(), value].concat();
+    let short = |part: &[u8]| u8::try_from(part.len()).unwrap();
+    let mut packet = vec![0x80, opcode, 0, short(key.as_bytes()), short(extras), 0, 0, 0];
+    packet.extend([0, 0, 0, short(&body)]);
+    packet.extend(rng.u32(..).to_be_bytes());
+    packet.resize(HEAD_BYTES, 0);
+    packet.extend(body);
+    packet
+}
+
+fn random_lines(rng: &mut fastrand::Rng) -> Vec<u8> {
     let mut bytes = String::new();
     for _ in 0..N_COMMANDS {
         for (idx, part) in LINES[rng.usize(..LINES.len())].split('K').enumerate() {
@@ -93,11 +176,15 @@ fn tell(store: &mut Store, command: &Command, told: &mut Vec<u8>) {
 
 /// The service on a simulated engine, listening on its first shard.
 fn serving(seed: u64, limits: Limits) -> (Simulation, Address) {
+    let upper = TierPlan::Embedded(Embedded::default());
+    serving_tiers(seed, limits, Plan { upper, lower: None })
+}
+
+fn serving_tiers(seed: u64, limits: Limits, plan: Plan) -> (Simulation, Address) {
     let address: Address = "127.0.0.1:11211".parse().unwrap();
     let mut builder = Builder::new();
     builder.seed(seed);
-    let embedded = TierPlan::Embedded(Embedded::default());
-    let plan = Arc::new(OnceLock::from(Plan { upper: embedded, lower: None }));
+    let plan = Arc::new(OnceLock::from(plan));
     let owned = declare_owned(&mut builder, owned_options(Duration::ZERO), plan);
     let cache = Cache::new(owned, None, UnansweredReads::Fail);
     let mut sim = builder.simulate(SimOptions::new(seed, N_SHARDS)).unwrap();
@@ -121,6 +208,10 @@ fn await_reply<T>(sim: &mut Simulation, reply: &Reply<T>) -> T {
     taken.expect("it has ended").unwrap_or_else(|error| panic!("{error}"))
 }
 
+const fn millis(ms: u32) -> Duration {
+    Duration::from_millis(ms as u64)
+}
+
 /// Reads until there are so many bytes, or the connection ends.
 async fn read(connection: &Connection, n_bytes: usize) -> Vec<u8> {
     let mut told = Vec::new();
@@ -131,34 +222,39 @@ async fn read(connection: &Connection, n_bytes: usize) -> Vec<u8> {
     told
 }
 
+/// What the service answers to these bytes, sent in random pieces.
+fn told(seed: u64, speaks: Speaks, bytes: Vec<u8>, n_bytes: usize) -> Vec<u8> {
+    let (mut sim, address) = serving(seed, Limits::default());
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
+        let connection = Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(rng.usize(1..400).min(rest.len()));
+            connection.write(piece.to_vec()).await.unwrap();
+            if rng.bool() {
+                sleep(Duration::from_micros(rng.u64(..2_000))).await;
+            }
+            rest = later;
+        }
+        // One that is not whole, so that nothing more may come.
+        connection.write(speaks.half().to_vec()).await.unwrap();
+        read(&connection, n_bytes).await
+    });
+    await_reply(&mut sim, &asking.unwrap())
+}
+
 #[test]
 fn commands_in_random_pieces_are_answered_once_and_in_order_as_a_store_answers() {
-    for seed in 0..SEEDS {
-        let (mut sim, address) = serving(seed, Limits::default());
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let bytes = random_bytes(&mut rng);
+    for (seed, speaks) in (0..SEEDS).flat_map(|seed| [(seed, Speaks::Text), (seed, Speaks::Binary)])
+    {
+        let bytes = speaks.random_bytes(&mut fastrand::Rng::with_seed(seed));
         let wanted = expected(&bytes);
-        let n_bytes = wanted.len();
-        let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
-            let connection =
-                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let (piece, later) = rest.split_at(rng.usize(1..400).min(rest.len()));
-                connection.write(piece.to_vec()).await.unwrap();
-                if rng.bool() {
-                    sleep(Duration::from_micros(rng.u64(..2_000))).await;
-                }
-                rest = later;
-            }
-            // One that is not whole, so that nothing more may come.
-            connection.write(b"get key".to_vec()).await.unwrap();
-            read(&connection, n_bytes).await
-        });
-        let told = await_reply(&mut sim, &asking.unwrap());
+        let told = speaks.normal(told(seed, speaks, bytes, wanted.len()));
+        let wanted = speaks.normal(wanted);
         let same = told.iter().zip(&wanted).take_while(|(one, other)| one == other).count();
         let here = |bytes: &[u8]| bytes[same.min(bytes.len())..].escape_ascii().to_string();
-        assert!(told == wanted, "seed {seed}: {}\nnot {}", here(&told), here(&wanted));
+        assert!(told == wanted, "seed {seed}, {speaks:?}: {}\nnot {}", here(&told), here(&wanted));
     }
 }
 
@@ -178,6 +274,99 @@ fn a_stop_answers_what_was_asked_and_closes_who_is_silent_within_a_command() {
     assert!(asking.try_take().is_none());
     sim.enter_phase(Phase::Draining);
     assert_eq!(await_reply(&mut sim, &asking), b"STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n");
+}
+
+#[test]
+fn a_stop_hears_a_command_that_has_begun_to_its_end() {
+    let limits = Limits::default();
+    let (mut sim, address) = serving(1, limits);
+    let asking =
+        sim.handle().submit(1, RequestOptions::default().also_draining(), move || async move {
+            let connection =
+                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+            connection.write(b"set a 0 0 5\r\nhe".to_vec()).await.unwrap();
+            draining().await;
+            for part in ["l", "l", "o\r\n"] {
+                sleep(millis(limits.last_word_ms) * 3).await;
+                connection.write(part.as_bytes().to_vec()).await.unwrap();
+            }
+            read(&connection, usize::MAX).await
+        });
+    let asking = asking.unwrap();
+    assert!(!sim.run_until(50_000, |_sim| false));
+    sim.enter_phase(Phase::Draining);
+    assert_eq!(await_reply(&mut sim, &asking), b"STORED\r\n");
+}
+
+#[test]
+fn a_stop_waits_for_a_last_word_after_each_answer_and_not_for_ever() {
+    let limits = Limits::default();
+    let (mut sim, address) = serving(1, limits);
+    let asking =
+        sim.handle().submit(1, RequestOptions::default().also_draining(), move || async move {
+            let connection =
+                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+            draining().await;
+            let stop_began = now();
+            let mut n_answers = 0_u32;
+            loop {
+                sleep(millis(limits.last_word_ms) * 4 / 5).await;
+                let wrote = connection.write(b"get a\r\n".to_vec()).await;
+                if wrote.is_err() || read(&connection, b"END\r\n".len()).await.is_empty() {
+                    return (n_answers, now().since(stop_began));
+                }
+                n_answers += 1;
+            }
+        });
+    let asking = asking.unwrap();
+    assert!(!sim.run_until(50_000, |_sim| false));
+    sim.enter_phase(Phase::Draining);
+    let (n_answers, heard_for) = await_reply(&mut sim, &asking);
+    assert_eq!(n_answers, limits.drain_ms / (limits.last_word_ms * 4 / 5));
+    assert!(heard_for <= limits.drain_within(), "{heard_for:?}");
+}
+
+/// Nobody is idle who still takes in answers, however slowly; whoever is silent then is.
+#[test]
+fn a_slow_reader_is_not_idle_before_it_has_all_answers() {
+    const VALUE_BYTES: usize = 60_000;
+    const N_GETS: usize = 30;
+    let limits = Limits { idle_ms: 50, ..Limits::default() };
+    let (mut sim, address) = serving(1, limits);
+    let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
+        let connection = Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+        let head = format!("set a 0 0 {VALUE_BYTES}\r\n");
+        let set = [head.as_bytes(), &[b'x'; VALUE_BYTES], b"\r\n"].concat();
+        connection.write(set).await.unwrap();
+        connection.write(b"get a\r\n".repeat(N_GETS)).await.unwrap();
+        let mut n_bytes = 0;
+        while let Ok(Some(chunk)) = connection.read().await {
+            n_bytes += chunk.len();
+            sleep(millis(limits.idle_ms) * 3).await;
+        }
+        n_bytes
+    });
+    let answer_bytes = format!("VALUE a 0 {VALUE_BYTES}\r\n\r\nEND\r\n").len() + VALUE_BYTES;
+    let n_wanted = b"STORED\r\n".len() + N_GETS * answer_bytes;
+    assert_eq!(await_reply(&mut sim, &asking.unwrap()), n_wanted);
+}
+
+#[test]
+fn silence_between_and_within_commands_is_cut() {
+    for begun in [&b"mn\r\n"[..], b"mn\r\nget", b"mn\r\nset a 0 0 9\r\nx", b"mn\r\n\x80\x01"] {
+        let limits = Limits { idle_ms: 50, ..Limits::default() };
+        let (mut sim, address) = serving(1, limits);
+        let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
+            let connection =
+                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+            let connected_at = now();
+            connection.write(begun.to_vec()).await.unwrap();
+            (read(&connection, usize::MAX).await, now().since(connected_at))
+        });
+        let (told, lived_for) = await_reply(&mut sim, &asking.unwrap());
+        assert_eq!(told, b"MN\r\n");
+        assert!(lived_for < millis(limits.idle_ms) * 2, "{lived_for:?}");
+    }
 }
 
 /// Answers that nobody reads are bounded by the pieces that a connection may have written, not by
@@ -200,4 +389,66 @@ fn a_client_that_does_not_read_is_cut_off_before_it_has_all_answers() {
     });
     let n_read = await_reply(&mut sim, &asking.unwrap());
     assert!(n_read < N_GETS * VALUE_BYTES / 10, "{n_read} bytes were read");
+}
+
+/// A shard may have keys and no listener: of a Unix socket's, only the first has one.
+#[test]
+fn what_has_expired_is_returned_on_every_shard() {
+    const N_KEYS: u32 = 50;
+    let (mut sim, address) = serving(1, Limits::default());
+    let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
+        let connection = Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+        let sets = (0..N_KEYS).map(|n| format!("set k{n} 0 1 1 noreply\r\nx\r\n"));
+        connection.write(sets.collect::<String>()).await.unwrap();
+        sleep(Duration::from_secs(10)).await;
+        connection.write(b"stats\r\n".to_vec()).await.unwrap();
+        read(&connection, 500).await
+    });
+    let told = String::from_utf8(await_reply(&mut sim, &asking.unwrap())).unwrap();
+    assert!(
+        told.contains("STAT total_items 50\r\n") && told.contains("STAT curr_items 0\r\n"),
+        "{told}"
+    );
+}
+
+/// After a flush below, copies come again when those above have been dropped, also on shards without a
+/// listener.
+#[test]
+fn two_tiers_are_put_right_on_every_shard() {
+    const N_KEYS: usize = 50;
+    let embedded = || TierPlan::Embedded(Embedded::default());
+    let plan = Plan { upper: embedded(), lower: Some((embedded(), Policy::Fill)) };
+    let (mut sim, address) = serving_tiers(1, Limits::default(), plan);
+    let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
+        let connection = Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+        let sets: String =
+            (0..N_KEYS).map(|n| format!("set k{n} 0 0 1 noreply\r\nx\r\n")).collect();
+        connection.write(format!("{sets}flush_all\r\nget k0 k1 k2\r\n")).await.unwrap();
+        let flushed = read(&connection, b"OK\r\nEND\r\n".len()).await;
+        assert_eq!(flushed, b"OK\r\nEND\r\n");
+        sleep(Duration::from_secs(10)).await;
+        connection.write(format!("{sets}stats\r\n")).await.unwrap();
+        read(&connection, 500).await
+    });
+    let told = String::from_utf8(await_reply(&mut sim, &asking.unwrap())).unwrap();
+    // Twice in each tier.
+    let n_items = format!("STAT total_items {}\r\n", 4 * N_KEYS);
+    assert!(told.contains(&n_items), "{told}");
+}
+
+#[test]
+fn an_item_that_finds_room_in_no_shard_is_refused_before_anybody_is_served() {
+    let start = |embedded: Embedded| {
+        let mut builder = Builder::new();
+        let plan = Plan { upper: TierPlan::Embedded(embedded), lower: None };
+        let options = owned_options(Duration::ZERO);
+        declare_owned(&mut builder, options, Arc::new(OnceLock::from(plan)));
+        builder.simulate(SimOptions::new(1, N_SHARDS)).map(|_sim| ())
+    };
+    let item_bytes_max = 1 << 20;
+    let all = (N_SHARDS * bytes_min_for(1 << 20)) as u64;
+    start(Embedded { bytes_max: all, item_bytes_max }).unwrap();
+    let error = start(Embedded { bytes_max: all - 1, item_bytes_max }).unwrap_err().to_string();
+    let remedy = format!("lower it, or give `bytes_max` at least {all} for {N_SHARDS} shards");
+    assert!(error.contains("`item_bytes_max` (1048576)") && error.contains(&remedy), "{error}");
 }

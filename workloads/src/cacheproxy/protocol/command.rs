@@ -4,9 +4,10 @@
 //! how it is answered stays with the connection, which puts them together again when the outcomes are
 //! there. Nothing of the command's bytes is needed any more then, except the keys.
 
+use super::out::Out;
 use super::refusal::Refusal;
 use super::{binary, meta, text};
-use crate::cacheproxy::operation::{ExpTime, Failure, Get, Key, Operation, Outcome};
+use crate::cacheproxy::operation::{ExpTime, Get, Key, Operation, Outcome};
 
 /// A command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,11 +116,11 @@ impl Answering {
     /// keys it was.
     pub fn outcomes<'a>(
         &self,
-        answered: impl IntoIterator<Item = (&'a Key, &'a Outcome)>,
-        out: &mut Vec<u8>,
+        answered: impl IntoIterator<Item = (&'a Key, &'a Outcome), IntoIter: Clone>,
+        out: &mut impl Out,
     ) {
         if let Some(refusal) = self.instead {
-            return self.refused(refusal, out);
+            return self.refused(refusal, out.bytes());
         }
         match &self.form {
             Form::Text(text) => text.outcomes(answered, out),
@@ -132,18 +133,13 @@ impl Answering {
         }
     }
 
-    /// Puts the hits of a part of a long get into bytes; after the last part come the outcomes of no
-    /// key. If one has failed, tells how, and the answer ends with that.
-    pub fn hits<'a>(
-        &self,
-        answered: impl IntoIterator<Item = (&'a Key, &'a Outcome)>,
-        out: &mut Vec<u8>,
-    ) -> Option<Failure> {
+    /// Puts one outcome of a get of several keys into bytes; after the last come the outcomes of no
+    /// key. It may not be a failure, which is the end of the answer ([`Self::refused`]).
+    pub fn one_of_many(&self, key: &Key, outcome: &Outcome, out: &mut impl Out) {
         match &self.form {
-            Form::Text(text) => text.hits(answered, out),
+            Form::Text(text) => text.value(key, outcome, out),
             Form::Meta(_) | Form::Binary(_) => {
                 debug_assert!(false, "only text asks for several keys");
-                None
             }
         }
     }

@@ -25,6 +25,7 @@
 //! | `slabs`, `lru`, `lru_crawler`, `watch`, `cache_memlimit`, `shutdown`, `stats detail` and `cachedump` | for its own parts | `ERROR` |
 
 mod command;
+mod out;
 mod refusal;
 mod decoder;
 mod store;
@@ -38,4 +39,5 @@ mod tests;
 
 pub use command::{Answering, Asked, Command, Stats};
 pub use decoder::{Decoder, Limits};
+pub use out::{Out, Pieces};
 pub use refusal::Refusal;

@@ -55,6 +55,12 @@ const EMPTY_BYTES: usize = 64 << 10;
 /// The least bound that a store works with: it must hold more than itself.
 pub const BYTES_MIN: usize = 2 * EMPTY_BYTES;
 
+/// The least bound with which a store finds room for every item of up to so many bytes.
+#[must_use]
+pub const fn bytes_min_for(item_bytes_max: usize) -> usize {
+    EMPTY_BYTES + item::heap_bytes(0, item_bytes_max)
+}
+
 /// What a store is to be like.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {

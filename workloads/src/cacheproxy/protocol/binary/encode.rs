@@ -1,8 +1,11 @@
 //! Outcomes to binary answers.
 
+use bytes::Bytes;
+
 use super::header::{AnswerHeader, Header, Kind, Opcode};
 use crate::cacheproxy::operation::{Cas, Entry, Key, Outcome, SetMode};
 use crate::cacheproxy::protocol::command::Quiet;
+use crate::cacheproxy::protocol::out::Out;
 use crate::cacheproxy::protocol::refusal::{Refusal, Status};
 
 /// How a binary command is answered.
@@ -35,6 +38,13 @@ struct Answer<'a> {
     value: &'a [u8],
 }
 
+impl Answer<'_> {
+    /// Bytes before its value.
+    fn head_bytes(&self) -> usize {
+        super::header::BYTES + self.extras.len() + self.key.len()
+    }
+}
+
 impl Answering {
     /// For what does not even begin like a command.
     pub(super) const fn silent() -> Self {
@@ -46,9 +56,16 @@ impl Answering {
         Self { opcode: header.opcode, opaque: header.opaque, known }
     }
 
-    pub(crate) fn outcome(&self, key: &Key, outcome: &Outcome, out: &mut Vec<u8>) {
+    pub(crate) fn outcome(&self, key: &Key, outcome: &Outcome, out: &mut impl Out) {
         match outcome {
             Outcome::Hit(entry) => self.hit(key, entry, out),
+            _ => self.other(key, outcome, out.bytes()),
+        }
+    }
+
+    fn other(&self, key: &Key, outcome: &Outcome, out: &mut Vec<u8>) {
+        match outcome {
+            Outcome::Hit(_) => debug_assert!(false, "a hit is answered elsewhere"),
             Outcome::Miss => self.miss(key, out),
             Outcome::Stored(cas) => self.success(&Answer { cas: *cas, ..Answer::default() }, out),
             Outcome::Deleted => self.success(&Answer::default(), out),
@@ -68,12 +85,16 @@ impl Answering {
     }
 
     /// A hit is answered to quiet commands too.
-    fn hit(&self, key: &Key, entry: &Entry, out: &mut Vec<u8>) {
+    fn hit(&self, key: &Key, entry: &Entry, out: &mut impl Out) {
         let kind = self.kind();
         let key = if has_key(kind) { key.as_bytes() } else { &[] };
-        let value = if kind == Some(Kind::Touch) { &[][..] } else { &entry.value };
+        let none = Bytes::new();
+        let value = if kind == Some(Kind::Touch) { &none } else { &entry.value };
         let extras = &entry.flags.to_be_bytes();
-        self.write(&Answer { status: Status::OK.0, cas: entry.cas, extras, key, value }, out);
+        let answer = Answer { status: Status::OK.0, cas: entry.cas, extras, key, value };
+        out.reserve(answer.head_bytes(), value);
+        self.head(&answer, out.bytes());
+        out.value(value);
     }
 
     /// A quiet get that misses is not answered; one that tells keys tells that of a miss too.
@@ -139,6 +160,13 @@ impl Answering {
     }
 
     fn write(&self, answer: &Answer<'_>, out: &mut Vec<u8>) {
+        out.reserve(answer.head_bytes() + answer.value.len());
+        self.head(answer, out);
+        out.extend_from_slice(answer.value);
+    }
+
+    /// All of an answer that stands before its value.
+    fn head(&self, answer: &Answer<'_>, out: &mut Vec<u8>) {
         let n_bytes = answer.extras.len() + answer.key.len() + answer.value.len();
         let header = AnswerHeader {
             opcode: self.opcode,
@@ -149,11 +177,9 @@ impl Answering {
             opaque: self.opaque,
             cas: answer.cas,
         };
-        out.reserve(super::header::BYTES + n_bytes);
         header.write(out);
         out.extend_from_slice(answer.extras);
         out.extend_from_slice(answer.key);
-        out.extend_from_slice(answer.value);
     }
 
     const fn kind(&self) -> Option<Kind> {

@@ -7,6 +7,7 @@ use crate::cacheproxy::operation::{
     Beside, Cas, Counted, Description, Entry, KEY_BYTES_MAX, Key, Outcome, Wanted, Win,
 };
 use crate::cacheproxy::protocol::command::Quiet;
+use crate::cacheproxy::protocol::out::Out;
 use crate::cacheproxy::protocol::refusal::Refusal;
 use crate::cacheproxy::protocol::text::{decimal, line};
 
@@ -108,14 +109,20 @@ impl Answering {
         Self { verb: MetaVerb::Describe, quiet: Quiet::No, value: Wanted::No, key_form, returns }
     }
 
-    pub(crate) fn outcome(&self, key: &Key, outcome: &Outcome, out: &mut Vec<u8>) {
-        if self.quiet == Quiet::Yes && self.is_expected(outcome) {
-            return;
+    pub(crate) fn outcome(&self, key: &Key, outcome: &Outcome, out: &mut impl Out) {
+        match outcome {
+            // Never kept back.
+            Outcome::Hit(entry) => self.hit(key, entry, out),
+            _ if self.quiet == Quiet::Yes && self.is_expected(outcome) => {}
+            _ => self.other(key, outcome, out.bytes()),
         }
+    }
+
+    fn other(&self, key: &Key, outcome: &Outcome, out: &mut Vec<u8>) {
         // A store that did not succeed has no cas, and memcached says 0.
         let no_cas = if self.verb == MetaVerb::Set { Known::Cas(0) } else { Known::Nothing };
         match outcome {
-            Outcome::Hit(entry) => self.hit(key, entry, out),
+            Outcome::Hit(_) => debug_assert!(false, "a hit is answered elsewhere"),
             Outcome::Counted(counted) => self.counted(key, counted, out),
             Outcome::Stored(cas) => self.plain("HD", key, Known::Cas(*cas), out),
             Outcome::Deleted => self.plain("HD", key, Known::Nothing, out),
@@ -140,22 +147,23 @@ impl Answering {
         }
     }
 
-    fn hit(&self, key: &Key, entry: &Entry, out: &mut Vec<u8>) {
-        self.status(entry.value.len(), out);
-        self.returned(key, Known::Entry(entry), out);
+    fn hit(&self, key: &Key, entry: &Entry, out: &mut impl Out) {
+        let head = out.bytes();
+        self.status(entry.value.len(), head);
+        self.returned(key, Known::Entry(entry), head);
         if entry.win == Win::Sent {
-            out.extend_from_slice(b" Z");
+            head.extend_from_slice(b" Z");
         }
         if entry.stale {
-            out.extend_from_slice(b" X");
+            head.extend_from_slice(b" X");
         }
         if entry.win == Win::Won {
-            out.extend_from_slice(b" W");
+            head.extend_from_slice(b" W");
         }
-        out.extend_from_slice(b"\r\n");
+        head.extend_from_slice(b"\r\n");
         if self.value == Wanted::Yes {
-            out.extend_from_slice(&entry.value);
-            out.extend_from_slice(b"\r\n");
+            out.value(&entry.value);
+            out.bytes().extend_from_slice(b"\r\n");
         }
     }
 

@@ -1,7 +1,8 @@
 //! Outcomes to lines of text.
 
-use crate::cacheproxy::operation::{Entry, Failure, Key, Outcome};
+use crate::cacheproxy::operation::{Entry, Key, Outcome};
 use crate::cacheproxy::protocol::command::Quiet;
+use crate::cacheproxy::protocol::out::Out;
 use crate::cacheproxy::protocol::refusal::Refusal;
 
 /// How a text command is answered.
@@ -46,46 +47,34 @@ impl Answering {
 
     pub(crate) fn outcomes<'a>(
         &self,
-        answered: impl IntoIterator<Item = (&'a Key, &'a Outcome)>,
-        out: &mut Vec<u8>,
+        answered: impl IntoIterator<Item = (&'a Key, &'a Outcome), IntoIter: Clone>,
+        out: &mut impl Out,
     ) {
         if self.quiet == Quiet::Yes {
             return;
         }
+        let answered = answered.into_iter();
         match self.form {
             Form::Values | Form::ValuesWithCas => {
-                let start = out.len();
-                if let Some(failure) = self.hits(answered, out) {
-                    out.truncate(start);
-                    return line(Refusal::Failed(failure).line(), out);
+                let failed = |(_key, outcome): (_, &Outcome)| outcome.failure();
+                if let Some(failure) = answered.clone().find_map(failed) {
+                    return line(Refusal::Failed(failure).line(), out.bytes());
                 }
-                out.extend_from_slice(b"END\r\n");
+                answered.for_each(|(key, outcome)| self.value(key, outcome, out));
+                line("END", out.bytes());
             }
-            _ => answered.into_iter().for_each(|(_key, outcome)| self.outcome(outcome, out)),
+            _ => answered.for_each(|(_key, outcome)| self.outcome(outcome, out.bytes())),
         }
     }
 
-    /// The hits of a get, up to the first key whose read has failed.
-    pub(crate) fn hits<'a>(
-        &self,
-        answered: impl IntoIterator<Item = (&'a Key, &'a Outcome)>,
-        out: &mut Vec<u8>,
-    ) -> Option<Failure> {
-        for (key, outcome) in answered {
-            match outcome {
-                Outcome::Hit(entry) if self.form == Form::ValuesWithCas => {
-                    value(key, entry, cas, out);
-                }
-                Outcome::Hit(entry) => value(key, entry, |_cas, _out| {}, out),
-                Outcome::Miss => {}
-                Outcome::Failed(failure) => return Some(*failure),
-                other => {
-                    debug_assert!(false, "no outcome of a read: {other:?}");
-                    return Some(Failure::Refused);
-                }
-            }
+    /// The value of a get, if there is one; it has not failed.
+    pub(crate) fn value(&self, key: &Key, outcome: &Outcome, out: &mut impl Out) {
+        match outcome {
+            Outcome::Hit(entry) if self.form == Form::ValuesWithCas => value(key, entry, cas, out),
+            Outcome::Hit(entry) => value(key, entry, |_cas, _out| {}, out),
+            Outcome::Miss => {}
+            other => debug_assert!(false, "no value and no miss: {other:?}"),
         }
-        None
     }
 
     fn outcome(&self, outcome: &Outcome, out: &mut Vec<u8>) {
@@ -126,20 +115,21 @@ impl Answering {
 }
 
 /// `VALUE <key> <flags> <bytes> [<cas>]`, and the value.
-fn value(key: &Key, entry: &Entry, cas: impl Fn(u64, &mut Vec<u8>), out: &mut Vec<u8>) {
+fn value(key: &Key, entry: &Entry, cas: impl Fn(u64, &mut Vec<u8>), out: &mut impl Out) {
     /// The words, blanks and ends of line, and three numbers at their longest.
     const AROUND_BYTES_MAX: usize = 64;
-    out.reserve(AROUND_BYTES_MAX + key.as_bytes().len() + entry.value.len());
-    out.extend_from_slice(b"VALUE ");
-    out.extend_from_slice(key.as_bytes());
-    out.push(b' ');
-    decimal(entry.flags, out);
-    out.push(b' ');
-    decimal(entry.value.len(), out);
-    cas(entry.cas, out);
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(&entry.value);
-    out.extend_from_slice(b"\r\n");
+    out.reserve(AROUND_BYTES_MAX + key.as_bytes().len(), &entry.value);
+    let head = out.bytes();
+    head.extend_from_slice(b"VALUE ");
+    head.extend_from_slice(key.as_bytes());
+    head.push(b' ');
+    decimal(entry.flags, head);
+    head.push(b' ');
+    decimal(entry.value.len(), head);
+    cas(entry.cas, head);
+    head.extend_from_slice(b"\r\n");
+    out.value(&entry.value);
+    out.bytes().extend_from_slice(b"\r\n");
 }
 
 fn cas(cas: u64, out: &mut Vec<u8>) {
