@@ -14,30 +14,29 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use forebay::{
-    Batch, CallError, Outcome as Sent, Placement, ShardId, Stage, StageOptions, StageRef, n_shards,
-    on_shard, sleep, spawn_background,
+    Batch, CallError, Outcome as Sent, ShardId, Stage, StageRef, n_shards, on_shard, sleep,
+    spawn_background,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::census::{Census, Counted, Listed};
 use super::downstream::{Downstream, UnansweredReads};
+use super::held::Held;
 use super::operation::{ExpTime, Failure, Key, Operation, Outcome, What};
 use super::protocol::Refusal;
 use super::store::{Pass, Stats};
 use super::tier::Tier;
-use super::tiers::Tiers;
+use super::tiers::GRACE;
 
-/// Batches of a shard that are under way at once: one that waits for a lower tier must not keep the
-/// next from what is in memory, so there are as many as a tier may reasonably have unanswered.
-const BATCHES_MAX: usize = 256;
-/// Items that a step of the sweep looks at: some tens of microseconds.
-const SWEPT_ITEMS: u32 = 256;
 /// Between two passes of the sweep, in which nothing is gone that was there: memory comes back soon
 /// enough, and a host at rest stays at rest.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Between two steps of a pass: a million items take 40 s and a hundredth of the shard's time.
 const SWEEP_PAUSE: Duration = Duration::from_millis(10);
+/// Between two steps of what ends doubts: as long as what was not answered is given to be done late,
+/// so that no step comes in vain.
+const WORK_OFF_EVERY: Duration = GRACE;
 
 /// What a shard has of the cache: the keys it owns, and what its connections have done.
 #[derive(Debug)]
@@ -47,78 +46,14 @@ pub(super) struct Owned {
     census: Rc<Census>,
 }
 
-/// The keys that a shard owns, in one tier or two.
-#[derive(Debug)]
-pub(super) enum Held {
-    One(Tier),
-    Two(Box<Tiers>),
-}
-
 impl Owned {
     /// With what a shard owns, which from now on is kept in order there, whether anybody asks that shard
     /// or not.
     pub(super) fn new(held: Held) -> Self {
         let held = Rc::new(held);
-        spawn_background(keep(Rc::clone(&held))).detach();
+        spawn_background(sweep(Rc::clone(&held))).detach();
+        spawn_background(work_off(Rc::clone(&held))).detach();
         Self { held, census: Rc::default() }
-    }
-}
-
-impl Held {
-    fn apply_at_once(&self, operation: &Operation) -> Option<Outcome> {
-        match self {
-            Self::One(tier) => tier.apply_at_once(operation),
-            Self::Two(tiers) => tiers.apply_at_once(operation),
-        }
-    }
-
-    async fn apply(&self, operation: &Operation) -> Outcome {
-        match self {
-            Self::One(tier) => tier.apply(operation).await,
-            Self::Two(tiers) => tiers.apply(operation).await,
-        }
-    }
-
-    /// Its tiers, the upper first.
-    fn tiers(&self) -> impl Iterator<Item = &Tier> {
-        let (upper, lower) = match self {
-            Self::One(tier) => (tier, None),
-            Self::Two(tiers) => {
-                let [upper, lower] = tiers.each();
-                (upper, Some(lower))
-            }
-        };
-        std::iter::once(upper).chain(lower)
-    }
-
-    /// What its memory holds and has done, all tiers together; `None` if nothing is in memory.
-    fn stats(&self) -> Option<Stats> {
-        let stats = self
-            .tiers()
-            .filter_map(Tier::store)
-            .map(|(store, clock)| store.borrow().stats(clock.now()));
-        stats.reduce(|mut sum, other| {
-            sum.add(&other);
-            sum
-        })
-    }
-
-    /// Makes all items that a tier has in memory nothing.
-    fn flush_memory(&self, tier_idx: usize, delay: ExpTime) {
-        if let Some((store, clock)) = self.tiers().nth(tier_idx).and_then(Tier::store) {
-            store.borrow_mut().flush_all(clock.now(), delay);
-        }
-    }
-
-    /// Looks at some items of each tier for what is gone. Tells whether there is more to look at.
-    fn sweep(&self) -> Pass {
-        let mut pass = Pass::Ended;
-        for (store, clock) in self.tiers().filter_map(Tier::store) {
-            if store.borrow_mut().sweep(clock.now(), SWEPT_ITEMS).pass == Pass::Going {
-                pass = Pass::Going;
-            }
-        }
-        pass
     }
 }
 
@@ -149,14 +84,6 @@ impl Stage for Owned {
         while waiting.next().await.is_some() {}
         Ok(())
     }
-}
-
-/// What the stage of the keys of a shard allows by default.
-pub(super) fn owned_options() -> StageOptions {
-    let mut options = StageOptions::default();
-    options.placement = Placement::Owner;
-    options.permits = BATCHES_MAX;
-    options
 }
 
 /// The whole cache, from any shard.
@@ -214,22 +141,34 @@ impl Cache {
             return Err(Refusal::FlushNotAllowed);
         }
         here.census.count(|commands| commands.cmd_flush += 1);
-        let mut flushed = Ok(());
-        // The lower tier first: what is read there afterwards may be copied.
-        for tier_idx in (0..here.held.tiers().count()).rev() {
-            flushed = flushed.and(self.flush_tier(tier_idx, delay).await);
-        }
-        flushed.map_err(Refusal::Failed)
+        self.flush(delay).await.map_err(Refusal::Failed)
     }
 
-    async fn flush_tier(&self, tier_idx: usize, delay: ExpTime) -> Result<(), Failure> {
+    async fn flush(&self, delay: ExpTime) -> Result<(), Failure> {
+        let owned = self.owned;
+        let begins = move || owned.instance().held.flush_begins(delay);
+        let everywhere_begun = async || {
+            let begun = everywhere(begins).await;
+            begun.map(|_| ()).ok_or(Failure::Unanswered)
+        };
+        everywhere_begun().await?;
+        let flushed = self.flush_decider(delay).await;
+        everywhere_begun().await?;
+        flushed
+    }
+
+    async fn flush_decider(&self, delay: ExpTime) -> Result<(), Failure> {
         let (owned, here) = (self.owned, self.owned.instance());
-        if let Some(servers) = here.held.tiers().nth(tier_idx).filter(|tier| tier.store().is_none())
-        {
-            return servers.flush_all(delay).await;
+        let decider = here.held.decider();
+        if decider.store().is_none() {
+            return decider.flush_all(delay).await;
         }
-        let flushed = everywhere(move || owned.instance().held.flush_memory(tier_idx, delay)).await;
-        flushed.map(|_| ()).ok_or(Failure::Unanswered)
+        let in_memory = move || {
+            if let Some((store, clock)) = owned.instance().held.decider().store() {
+                store.borrow_mut().flush_all(clock.now(), delay);
+            }
+        };
+        everywhere(in_memory).await.map(|_| ()).ok_or(Failure::Unanswered)
     }
 
     /// What is in memory on all shards together, if anything is kept there, and what shards have
@@ -274,12 +213,21 @@ impl Cache {
 
 /// Returns the memory of what has expired on this shard, for ever: a pass every now and then, a step of
 /// which takes some tens of microseconds.
-async fn keep(held: Rc<Held>) {
+async fn sweep(held: Rc<Held>) {
     loop {
         sleep(SWEEP_EVERY).await;
         while held.sweep() == Pass::Going {
             sleep(SWEEP_PAUSE).await;
         }
+    }
+}
+
+/// Ends what two tiers doubt on this shard, for ever.
+async fn work_off(held: Rc<Held>) {
+    let Held::Two(tiers) = &*held else { return };
+    loop {
+        sleep(WORK_OFF_EVERY).await;
+        tiers.work_off().await;
     }
 }
 

@@ -10,14 +10,16 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use forebay::net::Address;
-use forebay::{Builder, Engine, ShardId, StageRef, n_shards, spawn_background};
+use forebay::{Builder, Engine, ShardId, StageOptions, StageRef, n_shards, spawn_background};
 
-use super::cache::{Cache, Held, Owned, owned_options};
+use super::bounds::{owned_options, run_within};
+use super::cache::{Cache, Owned};
 use super::chunks::{Chunked, ChunksConfig};
 use super::clock::Clock;
 use super::config::{ChunkedTier, Config, Embedded, Limits, Orchestration, TierConfig};
 use super::connection::{self, Site};
 use super::downstream::{self, Downstream};
+use super::held::Held;
 use super::store::{BYTES_MIN, Options, Store, bytes_min_for};
 use super::tier::Tier;
 use super::tiers::{Policy, Tiers};
@@ -98,7 +100,8 @@ impl Cacheproxy {
         let service = config.service.clone().with_backends(backends);
         // A stage calls only those that are declared after it, so its plan is known after its name.
         let plan = Arc::new(OnceLock::new());
-        let owned = declare_owned(builder, Arc::clone(&plan));
+        let options = owned_options(run_within(&service));
+        let owned = declare_owned(builder, options, Arc::clone(&plan));
         // Each process its own: others before the same servers must not come back from a pause at the
         // same moments, nor give their writes the same tokens.
         let random = RandomState::new();
@@ -153,10 +156,14 @@ impl Cacheproxy {
     }
 }
 
-fn declare_owned(builder: &mut Builder, plan: Arc<OnceLock<Plan>>) -> StageRef<Owned> {
+fn declare_owned(
+    builder: &mut Builder,
+    options: StageOptions,
+    plan: Arc<OnceLock<Plan>>,
+) -> StageRef<Owned> {
     // Neither a file's seed nor a shard's number: whoever knows it can choose keys that collide.
     let hash_seed = RandomState::new().hash_one(STAGE);
-    builder.shared_stage(STAGE, owned_options(), move |shard| {
+    builder.shared_stage(STAGE, options, move |shard| {
         let plan = Arc::clone(&plan);
         async move {
             let clock = Clock::set();

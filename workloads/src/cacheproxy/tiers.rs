@@ -15,29 +15,54 @@
 //! [`Policy::Bulk`] is for those who write much that nobody reads soon: nothing new comes into the
 //! upper tier, and what is there is kept right.
 //!
-//! Nobody reads an older value than was acknowledged before. A key's work across tiers is done under
-//! its lock, so a copy is never made of what a write has replaced meanwhile. And before its item is
-//! changed below, a key is *doubted*: reads pass by the copy above, until that has been renewed or
-//! dropped. Where neither can be had (the upper tier is downstream too, and does not answer; the
-//! caller was dropped half-way), the doubt stays.
+//! Nobody reads an older value than was acknowledged before, and nobody waits for another's operation:
+//! each tier does those of one key in the order of their calls, so what two tiers need beside that is
+//! to know who came between (`ledger.rs`). From before its item is changed below until its copy is
+//! right, a key is *doubted*: reads pass by the copy above. Of equal reads that miss it one makes the
+//! copy, unless a write has begun since.
+//!
+//! # When a tier fails
+//!
+//! Where a copy could not be made right (the upper tier does not answer; the caller was dropped
+//! half-way), the doubt stays, until the copy has been renewed or dropped. The next write of the key
+//! tries that, and a step every second (`repair.rs`). What was not answered may still be done late,
+//! so such a doubt stays longer (`doubts.rs`). When a shard doubts more keys than it can remember, it
+//! passes by the upper tier altogether: reads and writes go below alone. That ends when the upper
+//! tier can be reached and has been flushed, twice. It holds copies, so this costs misses.
+//!
+//! # What differs from one tier
+//!
+//! - A plain read that fills the upper tier asks below for the time that is left, which memcached
+//!   tells by a meta command alone. Of a stale item such a read takes the right to fill it again
+//!   (`W`), and its client has no way to learn that it has.
+//! - A relative expiry is made a second of the epoch for the copy, by our clock and before the lower
+//!   tier is asked, so that the copy does not outlive its item: to a second, and as far as our clock
+//!   and that of a server above agree.
 
 mod copied;
+mod doubts;
+mod work;
+mod ledger;
+mod part;
+mod repair;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
-
-use hashbrown::HashSet;
+use std::cell::{Cell, RefCell};
 
 use super::clock::Clock;
-use super::locks::{KeyLocks, Waited};
-use super::operation::{Beside, Delete, Failure, Get, Key, Operation, Outcome, Wanted, What};
+use super::operation::{
+    Beside, Delete, ExpTime, Failure, Get, Key, Operation, Outcome, Wanted, What,
+};
+use super::store::{Now, flush_at};
 use super::tier::Tier;
-use copied::{Copied, is_not_sent, replaces};
+pub(super) use doubts::GRACE;
 
-/// Keys of one shard that are doubted at once; what would doubt more is refused before it is sent.
-/// Each takes a key and a place in a table, so this is some tens of megabytes at worst.
-const DOUBTS_MAX: usize = 65_536;
+use copied::{Copied, leaves_nothing_old};
+use ledger::Ledger;
+use part::{Part, Phase};
+use work::{Answered, Read};
+
 /// What the upper of two tiers keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Policy {
@@ -54,36 +79,15 @@ pub(super) struct Tiers {
     lower: Tier,
     policy: Policy,
     clock: Clock,
-    locks: KeyLocks,
-    /// Keys whose copies above may be older than what is below, or soon will be.
-    doubts: RefCell<HashSet<Key>>,
-}
-
-/// What is known of a copy that should have been made right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Above {
-    /// It is, or there is none.
-    Right,
-    /// It is what it was: nothing has been sent.
-    Untouched,
-    Unknown,
-}
-
-/// There are as many doubts as there may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct TooManyDoubts;
-
-/// Whether a key was doubted before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
-    Trusted,
-    Doubted,
+    ledger: RefCell<Ledger>,
+    /// When the lower tier will have been flushed.
+    flush_due: Cell<Option<Now>>,
 }
 
 impl Tiers {
     pub(super) fn new(upper: Tier, lower: Tier, policy: Policy, clock: Clock) -> Self {
-        let (locks, doubts) = (KeyLocks::default(), RefCell::default());
-        Self { upper, lower, policy, clock, locks, doubts }
+        let (ledger, flush_due) = (RefCell::default(), Cell::new(None));
+        Self { upper, lower, policy, clock, ledger, flush_due }
     }
 
     /// The upper and the lower tier.
@@ -105,119 +109,112 @@ impl Tiers {
     pub(super) async fn apply(&self, operation: &Operation) -> Outcome {
         match &operation.what {
             What::Get(_) if is_plain_read(operation) => self.read(operation).await,
-            What::Get(get) if get.may_be_shared() => self.lower.apply(operation).await,
-            What::Describe => self.lower.apply(operation).await,
-            What::Get(_) | What::Set(_) | What::Delete(_) | What::Count(_) => {
-                self.locks.hold(&operation.key, async |_| self.write(operation).await).await
+            // At most its use and who is to fill it again change, which no copy tells.
+            What::Get(Get { touch: None, vivify: None, .. }) | What::Describe => {
+                self.lower.apply(operation).await
             }
+            What::Get(_) | What::Set(_) | What::Delete(_) | What::Count(_) => {
+                self.write(operation).await
+            }
+        }
+    }
+
+    /// The lower tier is being flushed, or will be when this time comes. To be said on every shard,
+    /// before that tier is told and again when it has answered: copies that are there are dropped
+    /// soon, and not read until then.
+    pub(super) fn flush_begins(&self, delay: ExpTime) {
+        let due = flush_at(delay, self.clock.now());
+        // As with memcached, one that is still to come is forgotten.
+        self.flush_due.set(due);
+        if due.is_none() {
+            self.ledger.borrow_mut().pass_by();
         }
     }
 
     /// A read of value and flags. Copies in memory have been looked at.
     async fn read(&self, operation: &Operation) -> Outcome {
         let key = &operation.key;
+        let mut above = Outcome::Miss;
         if self.upper.store().is_none() && !self.is_doubted(key) {
-            let outcome = self.upper.apply(operation).await;
-            if matches!(outcome, Outcome::Hit(_)) && !self.is_doubted(key) {
-                return outcome;
+            above = self.upper.apply(operation).await;
+            if matches!(above, Outcome::Hit(_)) && !self.is_doubted(key) {
+                return above;
             }
         }
-        if self.policy == Policy::Bulk && !self.is_doubted(key) {
+        if self.policy == Policy::Bulk {
             return self.lower.apply(operation).await;
         }
-        let below = async |waited| {
-            if waited == Waited::Yes && !self.is_doubted(key) {
-                let outcome = self.upper.apply(operation).await;
-                if matches!(outcome, Outcome::Hit(_)) {
-                    return outcome;
-                }
-            }
-            self.read_below(operation).await
-        };
-        self.locks.hold(key, below).await
-    }
-
-    /// Reads below and makes the copy above right, under the lock of the key.
-    async fn read_below(&self, operation: &Operation) -> Outcome {
-        let key = &operation.key;
+        // All readers ask for the same, also those that make no copy: so they may share an answer.
         let get = Get { beside: Beside::Ttl, ..Get::PLAIN };
         let asked = Operation { key: key.clone(), what: What::Get(get) };
-        let outcome = self.lower.apply(&asked).await;
-        let copied = match (&outcome, self.policy) {
-            (Outcome::Failed(_), _) => return outcome,
-            (Outcome::Hit(entry), Policy::Fill) => Copied::after_read(self.clock.now(), entry),
-            _ if self.is_doubted(key) => Copied::Gone,
+        // A tier that has just failed is not asked for more.
+        let has_failed = matches!(above, Outcome::Failed(_));
+        let read = (!has_failed).then(|| self.ledger.borrow_mut().begin_read(key)).flatten();
+        match read {
+            Some(read) => self.read_to_copy(&asked, read).await,
+            None => self.lower.apply(&asked).await,
+        }
+    }
+
+    /// Reads below and makes the copy.
+    async fn read_to_copy(&self, asked: &Operation, read: Read) -> Outcome {
+        let key = &asked.key;
+        let asked_at = self.clock.now();
+        let mut part = Part::new(&self.ledger, key, Phase::Read(read));
+        let outcome = self.lower.apply(asked).await;
+        let copied = match &outcome {
+            Outcome::Hit(entry) => Copied::after_read(asked_at, entry),
             _ => Copied::Same,
         };
-        // Without room for a doubt there is no copy, and what is doubted stays so.
-        if copied == Copied::Same {
-            return outcome;
-        }
-        let Ok(before) = self.doubt(key) else { return outcome };
-        match (self.make_right(key, copied).await, before) {
-            // Nothing has changed below: a copy that was right still is.
-            (Above::Right, _) | (Above::Untouched, Before::Trusted) => self.trust(key),
-            (Above::Untouched, Before::Doubted) | (Above::Unknown, _) => {}
+        if let Some(what) = part.below(copied, Answered::Yes) {
+            part.above(self.make_right(key, what).await);
         }
         outcome
     }
 
-    /// Changes an item below, then its copy above, under the lock of the key.
+    /// Changes an item below, then its copy above.
     async fn write(&self, operation: &Operation) -> Outcome {
         let key = &operation.key;
-        let Ok(before) = self.doubt(key) else { return Outcome::Failed(Failure::Overloaded) };
+        let asked_at = self.clock.now();
+        let write = self.ledger.borrow_mut().begin_write(key);
+        let mut part = Part::new(&self.ledger, key, Phase::Written(write));
         let outcome = self.lower.apply(operation).await;
-        let copied = Copied::after_write(self.policy, &operation.what, &outcome);
-        let copied = if before == Before::Doubted { copied.of_doubted() } else { copied };
-        let is_right = match copied {
-            Copied::Same => before == Before::Trusted,
-            Copied::By(_) | Copied::Gone => self.make_right(key, copied).await == Above::Right,
+        let answered = match outcome {
+            Outcome::Failed(Failure::Unanswered) => Answered::No,
+            _ => Answered::Yes,
         };
-        if is_right {
-            self.trust(key);
+        let copied = Copied::after_write(self.policy, asked_at, &operation.what, &outcome);
+        if let Some(what) = part.below(copied, answered) {
+            part.above(self.make_right(key, what).await);
         }
         outcome
     }
 
     fn is_doubted(&self, key: &Key) -> bool {
-        self.doubts.borrow().contains(key)
-    }
-
-    fn doubt(&self, key: &Key) -> Result<Before, TooManyDoubts> {
-        let mut doubts = self.doubts.borrow_mut();
-        if doubts.contains(key) {
-            return Ok(Before::Doubted);
+        let is_due = |due| self.clock.now() >= due;
+        if self.flush_due.get().is_some_and(is_due) {
+            self.flush_begins(ExpTime(0));
         }
-        if doubts.len() >= DOUBTS_MAX {
-            return Err(TooManyDoubts);
-        }
-        doubts.insert(key.clone());
-        Ok(Before::Trusted)
+        self.ledger.borrow().is_doubted(key)
     }
 
-    fn trust(&self, key: &Key) {
-        self.doubts.borrow_mut().remove(key);
-    }
-
-    /// Makes the copy of a doubted key what its item is, or drops it.
-    async fn make_right(&self, key: &Key, copied: Copied) -> Above {
-        let mut dropped = Above::Untouched;
-        if let Copied::By(what) = copied {
-            let is_whole = replaces(&what);
-            match self.upper.apply(&Operation { key: key.clone(), what }).await {
-                Outcome::Stored(_) | Outcome::Hit(_) | Outcome::Miss => return Above::Right,
-                Outcome::NotStored if is_whole => return Above::Right,
-                Outcome::Failed(failure) if is_not_sent(failure) => {}
-                // Too large for there, say, as a joined value that is not stored may be: what is
-                // there still has to go.
-                _ => dropped = Above::Unknown,
+    /// Makes the copy of a key what its item is, or drops it.
+    async fn make_right(&self, key: &Key, what: What) -> Result<(), Failure> {
+        let is_whole = leaves_nothing_old(&what);
+        match self.upper.apply(&Operation { key: key.clone(), what }).await {
+            Outcome::Stored(_) | Outcome::Hit(_) | Outcome::Miss | Outcome::Deleted => {
+                return Ok(());
             }
+            Outcome::NotStored if is_whole => return Ok(()),
+            Outcome::Failed(failure) if failure != Failure::Refused => return Err(failure),
+            // Too large for there, say, as a joined value that is not stored may be: what is there
+            // still has to go.
+            _ => {}
         }
         let what = What::Delete(Delete::default());
         match self.upper.apply(&Operation { key: key.clone(), what }).await {
-            Outcome::Failed(failure) if is_not_sent(failure) => dropped,
-            Outcome::Failed(_) => Above::Unknown,
-            _ => Above::Right,
+            Outcome::Failed(failure) => Err(failure),
+            _ => Ok(()),
         }
     }
 }

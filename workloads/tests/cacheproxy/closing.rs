@@ -5,7 +5,6 @@ use std::io::Read as _;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-
 use crate::rig::{Server, embedded, proxy, tail};
 
 /// Bytes behind the last command, of which the service has not read the most when it closes.

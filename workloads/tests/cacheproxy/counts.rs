@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 
 use crate::alike::ends_with_opcode;
 use crate::corpus::packet;
-use crate::oracle::Memcached;
-use crate::rig::{Client, Server, embedded, proxy, two_tiers};
+use crate::memcached::Memcached;
+use crate::rig::{Client, Server, connect, embedded, proxy, two_tiers};
 
 const NOOP: u8 = 0x0a;
 
@@ -154,8 +154,8 @@ fn counted(client: &mut Client<impl Read + Write>) -> BTreeMap<&'static str, u64
 
 /// Text clients and binary clients say the same to both sides; each command is counted alike.
 fn counts_as_memcached_does(server: Server, oracle: &Memcached, lines: &[&str]) {
-    let [mut text, mut stats] = [(); 2].map(|()| [server.connect(), oracle.connect()]);
-    let mut binary = [server.connect(), oracle.connect()];
+    let [mut text, mut stats] = [(); 2].map(|()| [server.connect(), connect(oracle.address())]);
+    let mut binary = [server.connect(), connect(oracle.address())];
     let before = stats.each_mut().map(counted);
     let mut check = |asked: &str| {
         let after = stats.each_mut().map(counted);

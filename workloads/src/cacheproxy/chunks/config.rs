@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::metadata::HEADER_BYTES;
+use super::pieces::AT_ONCE_MAX;
 use crate::cacheproxy::downstream::ServerLimits;
 
 /// Fewest bytes of a value in a piece: below, a piece's own item costs as much as what is in it.
@@ -52,10 +53,22 @@ impl ChunksConfig {
         faults
     }
 
+    /// How often servers are asked by one operation, one after the other, unless another process
+    /// comes between: an append looks at the metadata, reads the pieces, and so on with writing them
+    /// anew and with removing the old ones.
+    pub(in crate::cacheproxy) fn calls_in_a_row(&self) -> u32 {
+        let n_waves = self.n_pieces_max().div_ceil(AT_ONCE_MAX);
+        3 * (1 + n_waves)
+    }
+
+    fn n_pieces_max(&self) -> u32 {
+        self.value_bytes_max.div_ceil(self.piece_bytes.max(1))
+    }
+
     /// What [`check`](Self::check) finds before any servers, as an assertion.
     pub(super) fn assert_possible(&self) {
         assert!(self.piece_bytes >= PIECE_BYTES_MIN, "pieces of {} bytes", self.piece_bytes);
-        let n_pieces = self.value_bytes_max.div_ceil(self.piece_bytes);
+        let n_pieces = self.n_pieces_max();
         assert!((1..=PIECES_MAX).contains(&n_pieces), "{n_pieces} pieces");
     }
 }

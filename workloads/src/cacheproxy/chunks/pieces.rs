@@ -17,7 +17,7 @@ use crate::cacheproxy::operation::{
 
 /// Pieces that one operation asks for at once: enough that a round trip brings a mebibyte of the
 /// usual size, few enough that others find room in the servers' queues.
-const AT_ONCE_MAX: u32 = 64;
+pub(super) const AT_ONCE_MAX: u32 = 64;
 
 /// The pieces that metadata tells of.
 #[derive(Debug, Clone, Copy)]

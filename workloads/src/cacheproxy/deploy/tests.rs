@@ -176,12 +176,17 @@ fn tell(store: &mut Store, command: &Command, told: &mut Vec<u8>) {
 
 /// The service on a simulated engine, listening on its first shard.
 fn serving(seed: u64, limits: Limits) -> (Simulation, Address) {
+    let upper = TierPlan::Embedded(Embedded::default());
+    serving_tiers(seed, limits, Plan { upper, lower: None })
+}
+
+fn serving_tiers(seed: u64, limits: Limits, plan: Plan) -> (Simulation, Address) {
     let address: Address = "127.0.0.1:11211".parse().unwrap();
     let mut builder = Builder::new();
     builder.seed(seed);
-    let embedded = TierPlan::Embedded(Embedded::default());
-    let plan = Arc::new(OnceLock::from(Plan { upper: embedded, lower: None }));
-    let cache = Cache::new(declare_owned(&mut builder, plan), None, UnansweredReads::Fail);
+    let plan = Arc::new(OnceLock::from(plan));
+    let owned = declare_owned(&mut builder, owned_options(Duration::ZERO), plan);
+    let cache = Cache::new(owned, None, UnansweredReads::Fail);
     let mut sim = builder.simulate(SimOptions::new(seed, N_SHARDS)).unwrap();
     let at = address.clone();
     let listening = sim.handle().submit(0, RequestOptions::default(), move || async move {
@@ -406,12 +411,38 @@ fn what_has_expired_is_returned_on_every_shard() {
     );
 }
 
+/// After a flush below, copies come again when those above have been dropped, also on shards without a
+/// listener.
+#[test]
+fn two_tiers_are_put_right_on_every_shard() {
+    const N_KEYS: usize = 50;
+    let embedded = || TierPlan::Embedded(Embedded::default());
+    let plan = Plan { upper: embedded(), lower: Some((embedded(), Policy::Fill)) };
+    let (mut sim, address) = serving_tiers(1, Limits::default(), plan);
+    let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
+        let connection = Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+        let sets: String =
+            (0..N_KEYS).map(|n| format!("set k{n} 0 0 1 noreply\r\nx\r\n")).collect();
+        connection.write(format!("{sets}flush_all\r\nget k0 k1 k2\r\n")).await.unwrap();
+        let flushed = read(&connection, b"OK\r\nEND\r\n".len()).await;
+        assert_eq!(flushed, b"OK\r\nEND\r\n");
+        sleep(Duration::from_secs(10)).await;
+        connection.write(format!("{sets}stats\r\n")).await.unwrap();
+        read(&connection, 500).await
+    });
+    let told = String::from_utf8(await_reply(&mut sim, &asking.unwrap())).unwrap();
+    // Twice in each tier.
+    let n_items = format!("STAT total_items {}\r\n", 4 * N_KEYS);
+    assert!(told.contains(&n_items), "{told}");
+}
+
 #[test]
 fn an_item_that_finds_room_in_no_shard_is_refused_before_anybody_is_served() {
     let start = |embedded: Embedded| {
         let mut builder = Builder::new();
         let plan = Plan { upper: TierPlan::Embedded(embedded), lower: None };
-        declare_owned(&mut builder, Arc::new(OnceLock::from(plan)));
+        let options = owned_options(Duration::ZERO);
+        declare_owned(&mut builder, options, Arc::new(OnceLock::from(plan)));
         builder.simulate(SimOptions::new(1, N_SHARDS)).map(|_sim| ())
     };
     let item_bytes_max = 1 << 20;

@@ -132,6 +132,11 @@ impl Default for ServerLimits {
 }
 
 impl ServerLimits {
+    /// For one operation: its batch may be made twice.
+    pub(in crate::cacheproxy) fn operation_within(&self) -> Duration {
+        self.batch_within() * 2
+    }
+
     /// For one batch, its connection included.
     pub(super) fn batch_within(&self) -> Duration {
         self.connect_within() + self.answer_within()

@@ -235,8 +235,8 @@ impl Declaring<'_> {
 
     fn options(&self) -> StageOptions {
         let limits = &self.limits;
-        // A batch may be made twice, and ends by itself before.
-        let run_max = limits.batch_within() * 2;
+        // A batch ends by itself before.
+        let run_max = limits.operation_within();
         let breaker = BreakerOptions {
             calls_min: BATCHES_UNTIL_OPEN,
             window: run_max * BATCHES_UNTIL_OPEN,

@@ -47,6 +47,7 @@ pub(super) use stats::numbers;
 pub use stats::{ClassCounts, ClassStats, Counts, Held, Stats};
 pub use sweep::{Pass, Swept};
 pub use time::Now;
+pub(super) use time::flush_at;
 
 /// The largest item unless configured otherwise, as in memcached.
 pub const ITEM_BYTES_MAX_DEFAULT: usize = 1 << 20;

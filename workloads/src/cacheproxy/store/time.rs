@@ -60,7 +60,7 @@ impl Expiry {
 ///
 /// memcached flushes all that was stored until the second before the one that is named, and does so
 /// from that second on.
-pub(super) fn flush_at(delay: ExpTime, now: Now) -> Option<Now> {
+pub(in crate::cacheproxy) fn flush_at(delay: ExpTime, now: Now) -> Option<Now> {
     if delay.0 <= 0 {
         return None;
     }

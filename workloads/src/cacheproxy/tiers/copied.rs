@@ -6,7 +6,7 @@
 
 use super::Policy;
 use crate::cacheproxy::operation::{
-    Entry, ExpTime, Failure, Get, Outcome, Set, SetMode, Wanted, What, Win,
+    Delete, Entry, ExpTime, Failure, Get, Outcome, Set, SetMode, Wanted, What, Win,
 };
 use crate::cacheproxy::store::Now;
 
@@ -25,8 +25,14 @@ pub(super) enum Copied {
 }
 
 impl Copied {
-    /// What an operation that came to `outcome` below means for the copy above.
-    pub(super) fn after_write(policy: Policy, what: &What, outcome: &Outcome) -> Self {
+    /// What an operation that was asked for below at `asked_at`, and came to `outcome`, means for the
+    /// copy above.
+    pub(super) fn after_write(
+        policy: Policy,
+        asked_at: Now,
+        what: &What,
+        outcome: &Outcome,
+    ) -> Self {
         match (what, outcome) {
             (_, Outcome::Exists | Outcome::NotANumber | Outcome::Described(_)) => Self::Same,
             (_, Outcome::Failed(failure)) if is_not_sent(*failure) => Self::Same,
@@ -35,20 +41,21 @@ impl Copied {
             // There is one below.
             (What::Set(Set { mode: SetMode::Add, .. }), Outcome::NotStored) => Self::Same,
             (What::Set(set), Outcome::Stored(_)) if is_whole_change(set) => {
-                Self::By(What::Set(set_above(policy, set)))
+                Self::By(What::Set(set_above(policy, asked_at, set)))
             }
             (What::Get(Get { touch: touch @ Some(_), vivify: None, .. }), Outcome::Hit(_)) => {
-                Self::By(What::Get(Get { value: Wanted::No, touch: *touch, ..Get::PLAIN }))
+                let touch = touch.map(|expires| absolute(asked_at, expires));
+                Self::By(What::Get(Get { value: Wanted::No, touch, ..Get::PLAIN }))
             }
             // It has changed in a way that is not known here, or is not there, or nobody knows.
             _ => Self::Gone,
         }
     }
 
-    /// The copy of an item that a read has found below.
-    pub(super) fn after_read(now: Now, entry: &Entry) -> Self {
+    /// The copy of an item that a read has found below which was asked for at `asked_at`.
+    pub(super) fn after_read(asked_at: Now, entry: &Entry) -> Self {
         let is_as_usual = !entry.stale && entry.win == Win::None;
-        let Some(expires) = expires_after(now, entry.ttl_s).filter(|_| is_as_usual) else {
+        let Some(expires) = expires_after(asked_at, entry.ttl_s).filter(|_| is_as_usual) else {
             return Self::Gone;
         };
         let value = entry.value.clone();
@@ -59,32 +66,61 @@ impl Copied {
     pub(super) fn of_doubted(self) -> Self {
         match self {
             // What is added to an old copy makes it no newer.
-            Self::By(what) if !replaces(&what) => Self::Gone,
+            Self::By(what) if !leaves_nothing_old(&what) => Self::Gone,
             copied => copied,
+        }
+    }
+
+    /// The same where nothing is known of the item either.
+    pub(super) fn of_unknown(self) -> Self {
+        match self {
+            Self::By(_) | Self::Gone => Self::Gone,
+            Self::Same => Self::Same,
+        }
+    }
+
+    /// What is to be done above; `None` if nothing is.
+    pub(super) fn into_change(self) -> Option<What> {
+        match self {
+            Self::Same => None,
+            Self::By(what) => Some(what),
+            Self::Gone => Some(What::Delete(Delete::default())),
         }
     }
 }
 
 /// The store above that follows one below.
-fn set_above(policy: Policy, set: &Set) -> Set {
+fn set_above(policy: Policy, asked_at: Now, set: &Set) -> Set {
     let mode = match (set.mode, policy) {
         // What is not there below may still have a copy.
         (SetMode::Add | SetMode::Set, Policy::Fill) => SetMode::Set,
         (SetMode::Add | SetMode::Set | SetMode::Replace, _) => SetMode::Replace,
         (SetMode::Append | SetMode::Prepend, _) => set.mode,
     };
-    Set::new(mode, set.flags, set.expires, set.value.clone())
+    Set::new(mode, set.flags, absolute(asked_at, set.expires), set.value.clone())
 }
 
-/// How a client would say the time that is left; `None` if there is none.
-fn expires_after(Now(now_s): Now, ttl_s: Option<u32>) -> Option<ExpTime> {
-    let said_s = match ttl_s {
-        None => 0,
-        Some(0) => return None,
-        Some(left_s) if left_s > RELATIVE_S_MAX => now_s.saturating_add(left_s),
-        Some(left_s) => left_s,
-    };
-    Some(ExpTime(i32::try_from(said_s).unwrap_or(i32::MAX)))
+/// The same expiry as a second of the epoch, if it is one: counted from when the upper tier is asked,
+/// the copy would outlive its item by the time that the lower one took.
+fn absolute(Now(asked_s): Now, expires: ExpTime) -> ExpTime {
+    match u32::try_from(expires.0) {
+        Ok(left_s @ 1..=RELATIVE_S_MAX) => at_second(asked_s.saturating_add(left_s)),
+        _ => expires,
+    }
+}
+
+/// When an item expires of which so many seconds are left; `None` if none is.
+fn expires_after(Now(asked_s): Now, ttl_s: Option<u32>) -> Option<ExpTime> {
+    match ttl_s {
+        None => Some(ExpTime(0)),
+        Some(0) => None,
+        Some(left_s) => Some(at_second(asked_s.saturating_add(left_s))),
+    }
+}
+
+fn at_second(second: u32) -> ExpTime {
+    // What is said ends in the year 2038, as memcached's own.
+    ExpTime(i32::try_from(second).unwrap_or(i32::MAX))
 }
 
 /// Whether the store says all that the item is afterwards, or how it differs from before.
@@ -93,8 +129,9 @@ fn is_whole_change(set: &Set) -> bool {
 }
 
 /// Whether a change above leaves nothing of the copy that was there before it.
-pub(super) fn replaces(what: &What) -> bool {
-    matches!(what, What::Set(Set { mode: SetMode::Set | SetMode::Replace, .. }))
+pub(super) fn leaves_nothing_old(what: &What) -> bool {
+    let is_store = matches!(what, What::Set(Set { mode: SetMode::Set | SetMode::Replace, .. }));
+    is_store || matches!(what, What::Delete(_))
 }
 
 /// Whether an operation that failed so has surely not been done.

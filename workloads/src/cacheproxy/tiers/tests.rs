@@ -2,7 +2,7 @@
 //! whatever becomes of the upper tier and of callers.
 //!
 //! Method: `sequential` holds random operations against a single store, with an upper tier that fails
-//! by a seed; `concurrent` polls several callers in random order on tiers that give way, drops some
+//! by a seed; `outage` takes the upper tier away and brings it back; `concurrent` polls several callers in random order on tiers that give way, drops some
 //! half-way, and judges every read by what was acknowledged before it. Faults are planted in both.
 //!
 //! One seed again: `FOREBAY_TIERS_SEED=17 cargo test -p forebay-workloads tiers`; more of them:
@@ -10,12 +10,13 @@
 
 mod sequential;
 mod concurrent;
+mod outage;
 
 use std::rc::Rc;
 
 use bytes::Bytes;
 use forebay::sim::SimOptions;
-use forebay::{Builder, RequestOptions};
+use forebay::{Builder, RequestOptions, sleep};
 
 use super::*;
 use crate::cacheproxy::operation::{CountsAsUse, Entry, ExpTime, Set, SetMode, Win};
@@ -24,6 +25,7 @@ use crate::cacheproxy::store::{Options, Store};
 
 /// Enough that nothing is evicted.
 const BYTES_MAX: usize = 16 << 20;
+const ITEM_BYTES_MAX: usize = 1 << 20;
 const STEPS_MAX: u64 = 1_000_000;
 
 /// So many, unless others are asked for.
@@ -58,6 +60,14 @@ where
 enum Kind {
     Embedded,
     Scripted,
+}
+
+/// Tiers of which the upper one can be made to fail.
+fn two_tiers(policy: Policy) -> (Tiers, Clock) {
+    let clock = Clock::set();
+    let upper = tier(Kind::Scripted, store(ITEM_BYTES_MAX), clock, 0);
+    let lower = Tier::embedded(store(ITEM_BYTES_MAX), clock);
+    (Tiers::new(upper, lower, policy, clock), clock)
 }
 
 fn store(item_bytes_max: usize) -> Store {
@@ -116,6 +126,51 @@ impl Tiers {
     }
 
     fn n_doubts(&self) -> usize {
-        self.doubts.borrow().len()
+        self.ledger.borrow().doubts.len()
+    }
+
+    /// Whether the upper tier is passed by.
+    fn is_passing(&self) -> bool {
+        self.is_doubted(&key("any"))
+    }
+
+    /// Lets so many steps be done that end doubts, a second apart.
+    async fn work_off_steps(&self, n_steps: u32) {
+        for _ in 0..n_steps {
+            sleep(GRACE).await;
+            self.work_off().await;
+        }
+    }
+
+    /// With all tiers there and nobody at work, doubts end within a few steps.
+    async fn nothing_is_left(&self) -> Result<(), String> {
+        // Two for what may be done late, another before them for a flush that waits.
+        self.work_off_steps(4).await;
+        match (self.n_doubts(), self.ledger.borrow().n_works(), self.is_passing()) {
+            (0, 0, false) => Ok(()),
+            left => Err(format!("doubts, keys at work on, and passing by are left: {left:?}")),
+        }
+    }
+
+    fn plant(&self, planted: Planted) {
+        let mut ledger = self.ledger.borrow_mut();
+        match planted {
+            Planted::Nothing => {}
+            Planted::Rule(rule) => ledger.planted = rule,
+            Planted::NoGrace => ledger.doubts.planted = doubts::Planted::NoGrace,
+        }
     }
 }
+
+/// A fault that tests have to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Planted {
+    Nothing,
+    Rule(ledger::Planted),
+    /// What was not answered is taken for not done.
+    NoGrace,
+}
+
+const NO_DOUBTS: Planted = Planted::Rule(ledger::Planted::NoDoubts);
+const ALONE: Planted = Planted::Rule(ledger::Planted::Alone);
+const OLD_COPIES: Planted = Planted::Rule(ledger::Planted::OldCopies);

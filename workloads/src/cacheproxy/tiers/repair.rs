@@ -1,0 +1,78 @@
+//! What ends doubts when no client does: the copies of doubted keys are dropped, a step at a time.
+//!
+//! An upper tier that is away leaves doubts, and reads of their keys go past it. Were they left to the
+//! next write of each key, most would stay for ever. [`Tiers::work_off`] is called now and then, and
+//! ends its step with the first that is not answered: a server that is away costs one batch a step.
+
+use forebay::now;
+use futures_util::future::join_all;
+
+use super::Tiers;
+use super::ledger::Step;
+use super::part::{Part, Phase};
+use crate::cacheproxy::operation::{ExpTime, Failure, Key, Operation, Outcome, What};
+
+/// Copies that are dropped at once: a server's batch.
+const AT_ONCE_MAX: usize = 128;
+
+/// Whether more can be asked of a tier in this step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Going {
+    On,
+    Ended,
+}
+
+impl Tiers {
+    /// Does a step of what ends doubts. Dropped half-way, it has done less.
+    pub(in crate::cacheproxy) async fn work_off(&self) {
+        let step = self.ledger.borrow_mut().next_step(now());
+        match step {
+            Step::Rest => {}
+            Step::Flush(begun) => {
+                if self.upper.flush_all(ExpTime(0)).await.is_ok() {
+                    self.ledger.borrow_mut().flushed(begun, now());
+                }
+            }
+            Step::Repair(keys) => {
+                for keys in keys.chunks(AT_ONCE_MAX) {
+                    let repaired = join_all(keys.iter().map(|key| self.repair(key))).await;
+                    if repaired.contains(&Going::Ended) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn repair(&self, key: &Key) -> Going {
+        let asks_below = self.ledger.borrow().doubts.may_be_late(key);
+        let change = self.ledger.borrow_mut().begin_repair(key, now());
+        let Some(change) = change else { return Going::On };
+        let what = change.what.clone();
+        let part = Part::new(&self.ledger, key, Phase::Above(change));
+        let below = if asks_below { self.ask_below(key).await } else { Ok(()) };
+        let changed = match below {
+            Ok(()) => self.make_right(key, what).await,
+            failed => failed,
+        };
+        part.above(changed);
+        going(changed)
+    }
+
+    /// A server that stands still shows nothing by what the tier above it does.
+    async fn ask_below(&self, key: &Key) -> Result<(), Failure> {
+        let asked = Operation { key: key.clone(), what: What::Describe };
+        match self.lower.apply(&asked).await {
+            Outcome::Failed(failure) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What was not sent has cost nothing.
+fn going(asked: Result<(), Failure>) -> Going {
+    match asked {
+        Ok(()) | Err(Failure::Unavailable) => Going::On,
+        Err(_) => Going::Ended,
+    }
+}
