@@ -4,6 +4,7 @@
 //! that statistics look at is therefore here, and the summary is derived from it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -128,8 +129,41 @@ record! {
         pub after_ns: u64,
         /// `after` against `before`; positive when the host got slower.
         pub drift_percent: Finite,
-        /// Share of CPU time that the hypervisor gave to others meanwhile.
+        /// Share of CPU time that the hypervisor gave to others meanwhile, as far as it says so.
         pub steal_percent: Finite,
+        /// Share of the time just before and just after in which nothing ran on the canary's CPU.
+        pub paused_percent: Finite,
+        /// The longest such pause.
+        pub longest_pause_ns: u64,
+    }
+}
+
+/// When nothing ran on a CPU that had work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pauses {
+    /// How long it was watched.
+    pub watched: Duration,
+    /// All pauses together.
+    pub paused: Duration,
+    /// The longest.
+    pub longest: Duration,
+}
+
+impl Pauses {
+    /// Adds one.
+    pub fn add(&mut self, pause: Duration) {
+        self.paused += pause;
+        self.longest = self.longest.max(pause);
+    }
+
+    /// These and others.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            watched: self.watched + other.watched,
+            paused: self.paused + other.paused,
+            longest: self.longest.max(other.longest),
+        }
     }
 }
 
@@ -250,7 +284,18 @@ impl Canary {
                 before,
                 "the canary took no time",
             ),
+            paused_percent: Measured::absent("not watched"),
+            longest_pause_ns: Measured::absent("not watched"),
         }
+    }
+
+    /// Adds what was seen while nothing else was done.
+    #[must_use]
+    pub fn with_pauses(mut self, pauses: Pauses) -> Self {
+        let (paused, watched) = (pauses.paused.as_secs_f64(), pauses.watched.as_secs_f64());
+        self.paused_percent = Measured::ratio(paused * 100.0, watched, "not watched");
+        self.longest_pause_ns = u64::try_from(pauses.longest.as_nanos()).unwrap_or(u64::MAX).into();
+        self
     }
 
     /// Returns the canary of a repetition that ran without one.
@@ -260,6 +305,8 @@ impl Canary {
             after_ns: Measured::absent(reason),
             drift_percent: Measured::absent(reason),
             steal_percent: Measured::absent(reason),
+            paused_percent: Measured::absent(reason),
+            longest_pause_ns: Measured::absent(reason),
         }
     }
 }

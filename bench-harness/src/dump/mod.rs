@@ -20,8 +20,8 @@ mod summary;
 pub(crate) mod sample;
 
 pub use cell::{
-    Canary, Cell, ExtraMetric, LoopKind, Memory, MetricKind, Ops, PerOp, Repetition, Sealed,
-    ShardStats, StageStats,
+    Canary, Cell, ExtraMetric, LoopKind, Memory, MetricKind, Ops, Pauses, PerOp, Repetition,
+    Sealed, ShardStats, StageStats,
 };
 pub use check::{Problem, check};
 pub use file::{

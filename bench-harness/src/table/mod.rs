@@ -286,6 +286,9 @@ fn tail(dump: &Dump, paint: Paint) -> String {
         let text = format!("{drift:+.1} % at most between before and after a repetition");
         grid.row(vec!["canary".into(), "".into(), text.into()]);
     }
+    if let Some(text) = pauses(dump) {
+        grid.row(vec!["".into(), "".into(), text.into()]);
+    }
     for warning in &dump.warnings {
         let code = Field::toned(&warning.code, Tone::Doubt);
         grid.row(vec!["note".into(), code, warning.message.as_str().into()]);
@@ -298,6 +301,24 @@ fn worst_drift(dump: &Dump) -> Option<f64> {
     repetitions
         .filter_map(|repetition| repetition.canary.drift_percent.get())
         .max_by(|left, right| left.abs().total_cmp(&right.abs()))
+}
+
+/// How much of the time around the repetitions nothing ran: a percentile of a response time is the
+/// host's where its pauses take that share.
+fn pauses(dump: &Dump) -> Option<String> {
+    let canaries = || {
+        let repetitions = dump.cells.iter().flat_map(|cell| &cell.repetitions);
+        repetitions.map(|repetition| &repetition.canary)
+    };
+    let mut percents: Vec<f64> =
+        canaries().filter_map(|canary| canary.paused_percent.get()).collect();
+    percents.sort_by(f64::total_cmp);
+    let longest = canaries().filter_map(|canary| canary.longest_pause_ns.value()).max()?;
+    Some(format!(
+        "the host paused {:.1} % of the time around a repetition (median), {} at most at once",
+        percents.get(percents.len() / 2)?,
+        quantity("longest_pause_ns", crate::dump::to_f64(*longest)),
+    ))
 }
 
 #[cfg(test)]

@@ -1,75 +1,17 @@
-//! Goal: `serve` with the staged workload says where its pages and its admin pages are, serves both,
-//! ends well when it is told to, and leaves nothing behind.
-//! Method: the program itself, and plain sockets.
+//! The staged workload: its pages, and a file set that it leaves behind nowhere.
 
-#![cfg(feature = "http")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-#![allow(clippy::disallowed_methods, reason = "clients are ordinary threads with the host's clock")]
-
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_bench-harness");
+use super::server::{Server, get};
 
-fn workload(name: &str) -> PathBuf {
-    let workloads = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("workloads");
-    workloads.join(name)
-}
-
-/// A server that is killed if the test fails.
-struct Server {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Server {
-    fn start(temporary: &Path, more: &[&str]) -> Self {
-        let mut command = Command::new(BINARY);
-        command.arg("serve").arg(workload("staged.json")).args(more);
-        command.env("TMPDIR", temporary).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        Self { child, stdout }
-    }
-
-    /// The next line, which begins with this word.
-    fn said(&mut self, word: &str) -> String {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
-        let rest = line.strip_prefix(word).and_then(|rest| rest.strip_prefix(' '));
-        rest.unwrap_or_else(|| panic!("said {line:?}")).trim_end().to_owned()
-    }
-
-    fn tell(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    /// How it ends, and what it complains of.
-    fn ended(mut self) -> (Option<i32>, String) {
-        let code = self.child.wait().unwrap().code();
-        let mut complaint = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
-        (code, complaint)
-    }
-
-    fn end(self, signal: Signal) -> Option<i32> {
-        self.tell(signal);
-        self.ended().0
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
+fn start(temporary: &Path, more: &[&str]) -> Server {
+    Server::start("staged.json", temporary, more)
 }
 
 /// The status line of a page, asked on a connection of its own.
@@ -84,21 +26,11 @@ fn sent_bytes(admin: &str) -> u64 {
     line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// A whole reply, asked on a connection of its own.
-fn get(address: &str, target: &str) -> String {
-    let mut socket = TcpStream::connect(address).unwrap();
-    let head = format!("GET {target} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n");
-    socket.write_all(head.as_bytes()).unwrap();
-    let mut reply = Vec::new();
-    socket.read_to_end(&mut reply).unwrap();
-    String::from_utf8_lossy(&reply).into_owned()
-}
-
 #[test]
 fn the_staged_server_says_where_it_is_and_leaves_nothing_behind() {
     for (signal, more) in [(Signal::TERM, &[][..]), (Signal::INT, &["--admin", "localhost:0"])] {
         let temporary = tempfile::tempdir().unwrap();
-        let mut server = Server::start(temporary.path(), more);
+        let mut server = start(temporary.path(), more);
         let (admin, pages) = (server.said("admin"), server.said("ready"));
         assert_eq!(status(&pages, "/front"), "HTTP/1.1 200 OK");
         assert_eq!(status(&pages, "/file/dir00003/class3_9"), "HTTP/1.1 200 OK");
@@ -120,7 +52,7 @@ fn a_stop_waits_for_a_reply_as_long_as_a_request_may_take() {
         "--set=workload.staged.dynamic.spread=fixed",
         "--set=stages.dynamic.run_max_ms=9000",
     ];
-    let mut server = Server::start(temporary.path(), &slow);
+    let mut server = start(temporary.path(), &slow);
     let (_, pages) = (server.said("admin"), server.said("ready"));
     let mut socket = TcpStream::connect(&pages).unwrap();
     socket.write_all(b"GET /dynamic/1 HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
@@ -140,7 +72,7 @@ fn what_a_stop_cuts_off_is_said_and_the_program_fails() {
     let temporary = tempfile::tempdir().unwrap();
     let short =
         ["--set=workload.staged.limits.head_ms=100", "--set=workload.staged.limits.request_ms=100"];
-    let mut server = Server::start(temporary.path(), &short);
+    let mut server = start(temporary.path(), &short);
     let (admin, pages) = (server.said("admin"), server.said("ready"));
     // Reads nothing: what it asked fills the kernel's buffers, and the server waits.
     let mut greedy = TcpStream::connect(&pages).unwrap();
