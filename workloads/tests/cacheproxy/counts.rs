@@ -140,8 +140,29 @@ const PACKETS: &[Packet] = &[
     (0x55, b"", "", b"", 0),
 ];
 
+type Counted = BTreeMap<&'static str, u64>;
+
+/// The first number that has grown by more on one side than on the other.
+fn difference(before: &[Counted; 2], after: &[Counted; 2]) -> Option<String> {
+    let grown = |name: &str| [0, 1].map(|side| after[side][name] - before[side][name]);
+    NAMES.iter().find_map(|name| match grown(name) {
+        [ours, theirs] if ours == theirs => None,
+        [ours, theirs] => Some(format!("{name}: {ours}, and memcached {theirs}")),
+    })
+}
+
+#[test]
+fn a_number_that_has_grown_by_more_is_found() {
+    let none = || NAMES.map(|name| (name, 0)).into_iter().collect::<Counted>();
+    let [same, mut more] = [(); 2].map(|()| [none(), none()]);
+    assert_eq!(difference(&same, &more), None);
+    *more[0].get_mut("store_no_memory").unwrap() += 1;
+    let told = difference(&same, &more);
+    assert_eq!(told.as_deref(), Some("store_no_memory: 1, and memcached 0"));
+}
+
 /// What a service, or a memcached, has counted.
-fn counted(client: &mut Client<impl Read + Write>) -> BTreeMap<&'static str, u64> {
+fn counted(client: &mut Client<impl Read + Write>) -> Counted {
     client.send(b"stats\r\n");
     let told = String::from_utf8(client.read_until(|came| came.ends_with(b"END\r\n"))).unwrap();
     let number = |name: &&str| {
@@ -158,11 +179,8 @@ fn counts_as_memcached_does(server: Server, oracle: &Memcached, lines: &[&str]) 
     let mut binary = [server.connect(), connect(oracle.address())];
     let before = stats.each_mut().map(counted);
     let mut check = |asked: &str| {
-        let after = stats.each_mut().map(counted);
-        for name in NAMES {
-            let [ours, theirs] = [0, 1].map(|side| after[side][name] - before[side][name]);
-            assert_eq!(ours, theirs, "{name} after {asked:.60?}");
-        }
+        let difference = difference(&before, &stats.each_mut().map(counted));
+        assert_eq!(difference, None, "after {asked:.60?}");
     };
     for line in lines {
         for client in &mut text {
