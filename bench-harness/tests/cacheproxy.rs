@@ -7,10 +7,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "a test that does nothing says so")]
 
+mod binary;
+
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Output};
 
 use bench_harness::dump::{self, Repetition};
 use bench_harness::process::now_ns;
@@ -18,24 +19,17 @@ use bench_harness::programs::Program;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_bench-harness");
+use binary::{BINARY, is_of_the_host, said, start_cell, workloads};
 
-fn workloads() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads")
-}
-
-/// Whether this host has a program; says so where it does not.
+/// Whether this host has a program; says so where it does not, and fails where it must.
 fn has(program: Program) -> bool {
     let found = program.find().is_some();
     if !found {
+        let required = std::env::var("FOREBAY_REQUIRE_SERVERS").is_ok_and(|set| set == "1");
+        assert!(!required, "FOREBAY_REQUIRE_SERVERS=1, and {}", program.remedy());
         eprintln!("skipped: {}", program.remedy());
     }
     found
-}
-
-/// A host too busy, or with too few CPUs for clients of their own.
-fn is_of_the_host(why: &str) -> bool {
-    why.contains("overloaded") || why.contains("the clients share CPU ")
 }
 
 /// One repetition, as the parent asks a child for it.
@@ -67,26 +61,15 @@ impl Cell {
             "warmups": [phase("warmup", &json!({"requests": 40}))],
             "phase": phase("measure", &self.until),
         });
-        let mut child = Command::new(BINARY)
-            .arg("cell")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(spec.to_string().as_bytes()).unwrap();
-        child
+        start_cell(&spec)
     }
 
     fn reply(&self) -> Value {
-        let output = self.start().wait_with_output().unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
+        binary::reply(self.start())
     }
 
     fn repetition(&self) -> Repetition {
-        let mut reply = self.reply();
-        let repetition = reply["repetition"].take();
-        assert!(repetition.is_object(), "{reply}");
-        serde_json::from_value(repetition).unwrap()
+        binary::repetition(self.reply())
     }
 
     /// Runs, and checks that every request completed and was verified.
@@ -298,11 +281,6 @@ fn what_cannot_serve_is_named() {
     let unknown = Cell { peer: Some("tokio"), ..Cell::of(cache) }.reply();
     let why = unknown["error"]["not_built"].as_str().unwrap_or_default();
     assert!(why.contains("tokio"), "{unknown}");
-}
-
-fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    format!("{:?}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
 }
 
 /// Runs a shipped file as small as it gets, peers alone, and gives its dump.

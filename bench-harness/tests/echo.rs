@@ -5,27 +5,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod binary;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-use bench_harness::dump::{self, Dump, Repetition};
+use bench_harness::dump::{self, Repetition};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_bench-harness");
-
-fn workloads() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads")
-}
-
-/// A host too busy, or with too few CPUs for clients of their own.
-fn is_of_the_host(why: &str) -> bool {
-    why.contains("overloaded") || why.contains("the clients share CPU ")
-}
+use binary::{BINARY, harness, is_of_the_host, run_quick, said, start_cell, workloads};
 
 /// One repetition, as the parent asks a child for it.
 struct Cell {
@@ -56,23 +49,12 @@ impl Cell {
             "warmups": [phase("warmup", 40)],
             "phase": phase("measure", self.requests),
         });
-        let mut child = Command::new(BINARY)
-            .arg("cell")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(spec.to_string().as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
+        binary::reply(start_cell(&spec))
     }
 
     /// Runs, and checks that every request completed and was verified.
     fn completes(&self) -> Repetition {
-        let mut reply = self.reply();
-        let repetition = reply["repetition"].take();
-        assert!(repetition.is_object(), "{reply}");
-        let repetition: Repetition = serde_json::from_value(repetition).unwrap();
+        let repetition = binary::repetition(self.reply());
         let (ops, n) = (&repetition.ops, self.requests);
         // A host too busy for a small rate is not what these tests are about.
         let wrong = repetition.invalid_reasons.iter().find(|why| !is_of_the_host(why));
@@ -203,31 +185,6 @@ fn a_peer_says_what_it_is_not_built_for() {
     }
 }
 
-fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    format!("{:?}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
-}
-
-fn harness(args: &[&str]) -> Output {
-    Command::new(BINARY).args(args).output().unwrap()
-}
-
-/// Runs a shipped file as small as it gets, and has the binary validate its dump.
-fn run_file(name: &str, more: &[&str]) -> (Dump, Output) {
-    let results = tempfile::tempdir().unwrap();
-    let (dir, file) = (results.path().to_str().unwrap(), workloads().join(name));
-    let mut args = vec!["run", file.to_str().unwrap(), "--quick", "--repetitions", "1"];
-    args.extend(["--results-dir", dir]);
-    args.extend(more);
-    let output = harness(&args);
-    let stem = Path::new(name).file_stem().unwrap();
-    let mut dumps = std::fs::read_dir(results.path().join(stem)).unwrap();
-    let path = dumps.next().unwrap().unwrap().path();
-    let validated = harness(&["validate", path.to_str().unwrap()]);
-    assert!(validated.status.success(), "{}", said(&validated));
-    (dump::read(&path).unwrap(), output)
-}
-
 #[test]
 fn every_shipped_file_runs_and_every_reply_is_checked() {
     let small = r#"matrix={"workload.echo.connections":[1,20]}"#;
@@ -240,7 +197,7 @@ fn every_shipped_file_runs_and_every_reply_is_checked() {
         #[cfg(feature = "http")]
         ("echo-http.json", &[]),
     ] {
-        let (dump, output) = run_file(name, more);
+        let (dump, output) = run_quick(name, more);
         for cell in &dump.cells {
             let wrong = cell.invalid_reasons.iter().find(|why| !is_of_the_host(why));
             assert_eq!(wrong, None, "{name}: {}\n{}", cell.id, said(&output));
@@ -254,7 +211,7 @@ fn every_shipped_file_runs_and_every_reply_is_checked() {
 #[test]
 fn a_server_that_spoils_a_byte_makes_the_run_invalid() {
     let spoil = "workload.echo.protocol.bytes.spoil_one_in=3";
-    let (dump, output) = run_file("echo-pipelined.json", &["--set", spoil, "--set", "peers=[]"]);
+    let (dump, output) = run_quick("echo-pipelined.json", &["--set", spoil, "--set", "peers=[]"]);
     assert_eq!(output.status.code(), Some(9), "{}", said(&output));
     let [cell] = &dump.cells[..] else { panic!("one cell: {:?}", dump.cells) };
     assert!(!cell.valid);
@@ -292,7 +249,7 @@ fn connections_that_break_in_any_stretch_make_the_run_invalid() {
         assert!(told.contains(&expected), "chunk {chunk}: {told}");
     }
     let planted = r#"workload.echo.protocol.bytes.planted={"close_at_chunk":10}"#;
-    let (dump, output) = run_file("echo-pipelined.json", &["--set", planted, "--set", "peers=[]"]);
+    let (dump, output) = run_quick("echo-pipelined.json", &["--set", planted, "--set", "peers=[]"]);
     assert_eq!(output.status.code(), Some(9), "{}", said(&output));
     assert!(!dump.cells[0].valid);
 }

@@ -5,17 +5,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod binary;
 
-use bench_harness::dump::{self, Dump, Repetition};
+use bench_harness::dump::Repetition;
 use bench_harness::subject::{self, CellError, CellSpec};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-fn workloads() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads")
-}
+use binary::{run_file, said, workloads};
 
 struct Cell {
     units: Value,
@@ -205,31 +202,6 @@ fn flight_cards_from_postgres_are_right_and_every_view_is_counted() {
         "downstream": {"postgres": {"url": url}},
     });
     Cell::closed(units, 64, 600).completes(600);
-}
-
-fn harness(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bench-harness")).args(args).output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    format!("{:?}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
-}
-
-/// Runs a file through the binary, reads its dump back, and has the binary validate it.
-fn run_file(file: &Path, more: &[&str]) -> (Dump, Output) {
-    let results = TempDir::new().unwrap();
-    let mut args = vec!["run", file.to_str().unwrap()];
-    args.extend(["--results-dir", results.path().to_str().unwrap()]);
-    args.extend(more);
-    let output = harness(&args);
-    let name = file.file_stem().unwrap();
-    let mut dumps = std::fs::read_dir(results.path().join(name)).unwrap();
-    let path = dumps.next().unwrap().unwrap().path();
-    assert!(dumps.next().is_none(), "one run writes one dump");
-    let validated = harness(&["validate", path.to_str().unwrap()]);
-    assert!(validated.status.success(), "{}", said(&validated));
-    (dump::read(&path).unwrap(), output)
 }
 
 #[test]

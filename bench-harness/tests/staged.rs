@@ -7,25 +7,16 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(feature = "http")]
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+mod binary;
+
+use std::process::Child;
 use std::time::Duration;
 
-use bench_harness::dump::{self, Dump, Repetition};
+use bench_harness::dump::Repetition;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_bench-harness");
-
-fn workloads() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads")
-}
-
-/// A host too busy, or with too few CPUs for clients of their own.
-fn is_of_the_host(why: &str) -> bool {
-    why.contains("overloaded") || why.contains("the clients share CPU ")
-}
+use binary::{is_of_the_host, run_quick, start_cell, workloads};
 
 /// One class that asks for a page.
 fn class(name: &str, page: &str, share_percent: u32) -> Value {
@@ -92,14 +83,7 @@ impl Cell {
     }
 
     fn start(&self) -> Child {
-        let mut child = Command::new(BINARY)
-            .arg("cell")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(self.spec().to_string().as_bytes()).unwrap();
-        child
+        start_cell(&self.spec())
     }
 
     /// Runs, and checks that every request is counted once.
@@ -125,11 +109,7 @@ impl Cell {
 }
 
 fn repetition(child: Child) -> Repetition {
-    let output = child.wait_with_output().unwrap();
-    let mut reply: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let repetition = reply["repetition"].take();
-    assert!(repetition.is_object(), "{reply}");
-    let repetition: Repetition = serde_json::from_value(repetition).unwrap();
+    let repetition = binary::repetition(binary::reply(child));
     let ops = &repetition.ops;
     assert_eq!(ops.offered, ops.started + ops.dropped, "{ops:?}");
     let ended = ops.completed + ops.failed + ops.timed_out + ops.shed;
@@ -441,32 +421,6 @@ fn a_server_that_stands_still_for_a_second_shows_in_the_tail() {
     assert!(repetition.ops.completed > 1_900, "{:?}", repetition.ops);
 }
 
-fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    format!("{:?}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
-}
-
-fn harness(args: &[&str]) -> Output {
-    Command::new(BINARY).args(args).output().unwrap()
-}
-
-/// Runs a shipped file as small as it gets, and has the binary validate its dump.
-fn run_file(name: &str, more: &[&str]) -> Dump {
-    let results = tempfile::tempdir().unwrap();
-    let (dir, file) = (results.path().to_str().unwrap(), workloads().join(name));
-    let mut args = vec!["run", file.to_str().unwrap(), "--quick", "--repetitions", "1"];
-    args.extend(["--results-dir", dir, "--set", "peers=[]"]);
-    args.extend(more);
-    let output = harness(&args);
-    let stem = Path::new(name).file_stem().unwrap();
-    let dumps = std::fs::read_dir(results.path().join(stem));
-    let mut dumps = dumps.unwrap_or_else(|error| panic!("{name}: {error}\n{}", said(&output)));
-    let path = dumps.next().unwrap().unwrap().path();
-    let validated = harness(&["validate", path.to_str().unwrap()]);
-    assert!(validated.status.success(), "{}", said(&validated));
-    dump::read(&path).unwrap()
-}
-
 /// The names of the files of this workload.
 fn shipped() -> Vec<String> {
     let there = std::fs::read_dir(workloads()).unwrap();
@@ -495,7 +449,7 @@ fn every_shipped_file_runs_and_every_reply_is_checked() {
     ];
     assert_eq!(files.map(|(name, _)| name.to_owned())[..], shipped()[..]);
     for (name, more) in files {
-        let dump = run_file(name, more);
+        let (dump, _) = run_quick(name, &[&["--set", "peers=[]"], more].concat());
         assert!(!dump.cells.is_empty(), "{name}");
         for cell in &dump.cells {
             let wrong = cell.invalid_reasons.iter().find(|why| !is_of_the_host(why));
