@@ -19,7 +19,7 @@ const ATTEMPTS_MAX: u32 = 10;
 const WEIGHT_MAX: u32 = 1_000;
 
 pub(super) fn check_stages(file: &WorkloadFile, faults: &mut Faults) {
-    let declared: Vec<String> = file.workload.stages().into_iter().map(ToOwned::to_owned).collect();
+    let declared = file.workload.stages();
     for (name, stage) in &file.stages {
         let mut pointer = "/stages".to_owned();
         push_segment(&mut pointer, name);

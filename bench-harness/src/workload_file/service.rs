@@ -55,13 +55,14 @@ impl Workload {
 
     /// Names of the stages that the service declares, in order of rank.
     #[must_use]
-    pub fn stages(&self) -> Vec<&'static str> {
-        match self {
+    pub fn stages(&self) -> Vec<String> {
+        let names = match self {
             Self::Units(config) => config.stages(),
             Self::Echo(_) => Vec::new(),
-            Self::Cacheproxy(_) => cacheproxy::Config::stages(),
+            Self::Cacheproxy(config) => return config.stages(),
             Self::Staged(_) => staged::Config::stages(),
-        }
+        };
+        names.into_iter().map(ToOwned::to_owned).collect()
     }
 
     /// The cargo feature that this service needs and this build was made without.

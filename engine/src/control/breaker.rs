@@ -152,6 +152,15 @@ impl Breaker {
         }
     }
 
+    /// A batch has ended, and nothing can be said of the downstream: it was not asked, or given up at a
+    /// stop.
+    pub(crate) fn learned_nothing(&mut self, now: Time, sending: Sending) {
+        // Probing → Open: no probe is out any more.
+        if (self.circuit, sending) == (Circuit::Probing, Sending::Probe) {
+            self.open(now);
+        }
+    }
+
     pub(crate) fn readings(&self, out: &mut Vec<Reading>) {
         let openness = match self.circuit {
             Circuit::Closed => 0.0,
@@ -261,6 +270,21 @@ mod tests {
         let _probe = breaker.sent(at(6));
         breaker.succeeded(at(7), early);
         assert_eq!(breaker.may_send(at(7)), Gate::Shut { until: Time::NEVER });
+    }
+
+    #[test]
+    fn a_batch_that_nothing_can_be_said_of_counts_for_nothing_and_leaves_no_probe_out() {
+        let mut breaker = breaker();
+        for _again in 0..100 {
+            let sending = breaker.sent(at(1));
+            breaker.learned_nothing(at(1), sending);
+        }
+        assert_eq!(breaker.may_send(at(1)), Gate::Send);
+        run(&mut breaker, at(1), 0, 20);
+        assert_eq!(breaker.may_send(at(1)), Gate::Shut { until: at(6) });
+        let probe = breaker.sent(at(6));
+        breaker.learned_nothing(at(7), probe);
+        assert_eq!(breaker.may_send(at(7)), Gate::Shut { until: at(12) });
     }
 
     #[test]

@@ -205,9 +205,10 @@ impl<S: Stage> StageCore<S> {
         permits.ran(now, n_items, ran);
         permits.observe(now, depth);
         drop(permits);
+        let succeeded = if flight.is_not_sent.take() { None } else { ended.succeeded() };
         self.consult(|controls, now| {
             controls.ran(now, n_items, ran, depth);
-            controls.attempted(now, flight.sending.get(), ended.succeeded());
+            controls.attempted(now, flight.sending.get(), succeeded);
         });
         if matches!(ended, Ended::Cut(_)) {
             self.metrics.abandoned.add(1);

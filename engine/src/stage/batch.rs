@@ -82,6 +82,12 @@ impl<S: Stage> Batch<S> {
         by_key
     }
 
+    /// Says that the downstream is not asked this time, since it is known to be down, say. The breaker
+    /// then takes this attempt neither for a failure nor for a success.
+    pub fn not_sent(&self) {
+        self.flight.is_not_sent.set(true);
+    }
+
     /// Parts of at most `items_max` items each, for downstreams with a limit of their own.
     ///
     /// # Panics

@@ -217,6 +217,7 @@ impl<S: Stage> StageCore<S> {
                 task: None.into(),
                 timer: Some(self.arm_run(key)).into(),
                 sending: sending.into(),
+                is_not_sent: false.into(),
             })
         });
         let mut index = self.index.borrow_mut();

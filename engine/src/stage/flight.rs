@@ -63,6 +63,8 @@ pub(super) struct Flight<S: Stage> {
     pub(super) timer: Cell<Option<TimerId>>,
     /// What the circuit breaker was told of its latest attempt.
     pub(super) sending: Cell<Sending>,
+    /// Whether its latest attempt has said that the downstream was not asked.
+    pub(super) is_not_sent: Cell<bool>,
 }
 
 impl<S: Stage> Flight<S> {

@@ -109,8 +109,8 @@ impl Controls {
         let Some(breaker) = &mut self.breaker else { return };
         match succeeded {
             Some(true) => breaker.succeeded(now, sending),
-            // One that was given up at a stop must not leave its probe out for ever.
-            Some(false) | None => breaker.failed(now, sending),
+            Some(false) => breaker.failed(now, sending),
+            None => breaker.learned_nothing(now, sending),
         }
     }
 

@@ -1,12 +1,15 @@
 //! A downstream that fails: tried again within bounds, split for a poisoned item, left alone.
 
+use std::rc::Rc;
 use std::time::Duration;
 
+use forebay::sim::SimOptions;
 use forebay::{
-    BreakerOptions, Priority, RequestOptions, Retry, ShedReason, StageOptions, Time, now, spawn,
+    Batch, BreakerOptions, Builder, CallError, Priority, RequestOptions, Retry, ShedReason, Stage,
+    StageOptions, Time, now, spawn,
 };
 
-use crate::downstream::{Behaviour, Call, End, MS, call, load, seen, simulate};
+use crate::downstream::{Behaviour, Broken, Call, End, MS, call, load, seen, simulate};
 
 const LOWEST: Priority = Priority::LOWEST;
 
@@ -113,6 +116,62 @@ fn what_waits_for_a_circuit_that_opens_is_told_and_not_kept_waiting() {
     let shed = calls.iter().filter(|call| call.end == End::Shed(ShedReason::CircuitOpen)).count();
     assert_eq!(shed, 95);
     assert!(calls.iter().all(|call| call.took < MS * 10), "five services and a turn");
+}
+
+/// A downstream that is known to be down, so that nobody asks it.
+struct Unasked;
+
+impl Stage for Unasked {
+    type Item = u64;
+    type Key = u64;
+    type Class = ();
+    type Value = ();
+    type Error = Broken;
+
+    fn key(number: &u64) -> u64 {
+        *number
+    }
+
+    fn class(_: &u64) {}
+
+    async fn run(self: Rc<Self>, batch: Batch<Self>) -> Result<(), Broken> {
+        // Every tenth is asked after all, and fails.
+        if batch.items().any(|item| !item.item().is_multiple_of(10)) {
+            batch.not_sent();
+        }
+        Err(Broken)
+    }
+}
+
+/// How many batches in turn fail until the circuit opens, if it does.
+fn failed_until_open(n_calls: u64, calls_min: u32) -> Option<u64> {
+    let breaker = BreakerOptions { calls_min, ..BreakerOptions::default() };
+    let mut builder = Builder::new();
+    let mut options = StageOptions::default();
+    options.breaker = Some(breaker);
+    let stage = builder.shared_stage("unasked", options, |_| async { Ok(Unasked) });
+    let mut sim = builder.simulate(SimOptions::new(25, 1)).unwrap();
+    let work = move || async move {
+        for number in 1..=n_calls {
+            match stage.call(number).await {
+                Err(CallError::Batch(_)) => {}
+                Err(CallError::Shed(shed)) if shed.reason == ShedReason::CircuitOpen => {
+                    return Some(number - 1);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        None
+    };
+    let reply = sim.handle().submit(0, RequestOptions::default(), work).unwrap();
+    while sim.step() {}
+    reply.try_take().expect("all have ended").unwrap()
+}
+
+#[test]
+fn a_batch_that_was_not_sent_opens_no_circuit() {
+    assert_eq!(failed_until_open(100, 11), None);
+    assert_eq!(failed_until_open(100, 5), Some(50));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::deploy::STAGE;
+use super::downstream;
 use super::load::Load;
 use crate::planted::{CARRIED_MAX, Planted};
 
@@ -37,11 +38,18 @@ pub struct Config {
 }
 
 impl Config {
-    /// Names of the stages whose settings a file may change. Those of servers downstream are set by
-    /// the limits of their tier, for all servers alike.
+    /// Names of the stages that the service declares, in order of rank: that of the keys that a shard
+    /// owns, then two for each server of each tier. The limits of a tier set those of all its servers
+    /// alike; what a file sets for one by name stands instead. (With more than one permit, writes of a
+    /// server lose the order of their calls.)
     #[must_use]
-    pub fn stages() -> Vec<&'static str> {
-        vec![STAGE]
+    pub fn stages(&self) -> Vec<String> {
+        let of_tiers = self.service.tiers().filter_map(|(name, tier)| {
+            let n_named = tier.memcached()?.servers.len();
+            let n_servers = if n_named > 0 { n_named } else { self.backends as usize };
+            Some(downstream::stage_names(name, n_servers))
+        });
+        std::iter::once(STAGE.to_owned()).chain(of_tiers.flatten()).collect()
     }
 
     /// Finds everything that has the right shape and cannot be run, as pairs of a JSON pointer
@@ -82,6 +90,29 @@ mod tests {
             config.check().into_iter().map(|(pointer, _)| pointer).collect();
         let expected = ["/load/keys", "/backends", "/planted/old_chunk", "/load/connections"];
         assert_eq!(pointers, expected);
+    }
+
+    #[test]
+    fn stages_are_named_as_they_are_declared() {
+        use crate::cacheproxy::Cacheproxy;
+        use forebay::Builder;
+        use forebay::net::Address;
+
+        let text = r#"{"backends": 2, "load": {"connections": 1, "keys": 1},
+            "service": {"orchestration": "l1_l2",
+                "l1": {"memcached": {"servers": [{"address": "127.0.0.1:1"}]}},
+                "l2": {"chunked": {"memcached": {"servers": []}}}}}"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        let names = config.stages();
+        let expected = "cache l1-reads-0 l1-writes-0 l2-reads-0 l2-writes-0 l2-reads-1 l2-writes-1";
+        assert_eq!(names.join(" "), expected);
+        let started = ["127.0.0.1:2", "127.0.0.1:3"].map(|text| text.parse::<Address>().unwrap());
+        let mut builder = Builder::new();
+        Cacheproxy::declare(&mut builder, &config, &started).unwrap();
+        for name in &names {
+            assert!(builder.options_mut(name).is_some(), "{name}");
+        }
+        assert!(builder.options_mut("l2-reads-2").is_none());
     }
 
     #[test]

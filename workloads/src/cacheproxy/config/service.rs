@@ -148,7 +148,7 @@ impl Limits {
 
 impl Service {
     /// The tiers with their fields in a file.
-    fn tiers(&self) -> impl Iterator<Item = (&'static str, &TierConfig)> {
+    pub(super) fn tiers(&self) -> impl Iterator<Item = (&'static str, &TierConfig)> {
         std::iter::once(("l1", &self.l1)).chain(self.l2.as_ref().map(|l2| ("l2", l2)))
     }
 
@@ -214,7 +214,7 @@ impl Service {
 
 impl TierConfig {
     /// Its servers, if it has some.
-    fn memcached(&self) -> Option<&downstream::Config> {
+    pub(super) fn memcached(&self) -> Option<&downstream::Config> {
         match self {
             Self::Embedded(_) => None,
             Self::Memcached(config) | Self::Chunked(ChunkedTier { memcached: config, .. }) => {

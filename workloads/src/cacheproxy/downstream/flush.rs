@@ -40,7 +40,7 @@ pub(super) fn together(flushed: Vec<Result<(), Failure>>) -> Result<(), Failure>
 }
 
 async fn ask(pool: &Pool, delay: ExpTime) -> Result<(), Failure> {
-    let connection = pool.connect(Take::New).await?;
+    let connection = pool.connect(Take::New).await.map_err(|_why| Failure::Unavailable)?;
     connection.read_by(Some(forebay::now().after(pool.answer_within())));
     let mut line = Vec::new();
     encode_flush_all(delay, &mut line);

@@ -167,6 +167,21 @@ impl Downstream {
     }
 }
 
+/// Names of the stages of a tier with so many servers, in order of rank.
+#[must_use]
+pub fn stage_names(tier: &str, n_servers: usize) -> Vec<String> {
+    let both = |idx| [Side::Reads, Side::Writes].map(|side| stage_name(tier, side, idx));
+    (0..n_servers).flat_map(both).collect()
+}
+
+fn stage_name(tier: &str, side: Side, idx: usize) -> String {
+    let side = match side {
+        Side::Reads => "reads",
+        Side::Writes => "writes",
+    };
+    format!("{tier}-{side}-{idx}")
+}
+
 /// One of the two stages of a server.
 #[derive(Debug, Clone, Copy)]
 enum Side {
@@ -215,11 +230,7 @@ impl Declaring<'_> {
 
     /// The name of a stage lives as long as the process; there are two for each server.
     fn name(&self, side: Side) -> &'static str {
-        let side = match side {
-            Side::Reads => "reads",
-            Side::Writes => "writes",
-        };
-        format!("{}-{side}-{}", self.tier, self.idx).leak()
+        stage_name(self.tier, side, self.idx).leak()
     }
 
     fn options(&self) -> StageOptions {

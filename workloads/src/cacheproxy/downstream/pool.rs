@@ -8,7 +8,8 @@
 //!
 //! A batch has a connection for itself, so there are never more than batches in flight, and a reply
 //! can only belong to what this batch has asked. While a pause lasts, batches fail at once: a server
-//! that is gone costs its callers an answer and not their time.
+//! that is gone costs its callers an answer and not their time. Only what was tried counts for the
+//! breaker of the stage, which opens when a server fails again and again.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -16,8 +17,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use forebay::ShardId;
 use forebay::net::{Address, ConnectOptions, Connection, ConnectionOptions};
+use forebay::{Batch, ShardId, Stage};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
 
@@ -35,6 +36,26 @@ pub(super) enum Take {
     /// A new one, at once: that of this batch has just ended, and the other idle ones are not believed
     /// either.
     New,
+}
+
+/// Why nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotSent {
+    /// A pause lasts, so nothing was tried.
+    Pausing,
+    /// No connection could be made, or one broke at once.
+    Unreachable,
+}
+
+impl NotSent {
+    /// What the operations of the batch come to. What fails in a pause says nothing new of the server:
+    /// if it counted, one connection that is lost would open the breaker.
+    pub(super) fn fail<S: Stage>(self, batch: &Batch<S>) -> Failure {
+        if self == Self::Pausing {
+            batch.not_sent();
+        }
+        Failure::Unavailable
+    }
 }
 
 /// The connections of one shard to one server, for reads or for writes.
@@ -70,13 +91,12 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `Unavailable`, and nothing was sent: there is no connection, and none could be made or was to
-    /// be tried.
+    /// There is no connection, and none could be made or was to be tried.
     pub(super) async fn send(
         &self,
         operations: &[&Operation],
         take: Take,
-    ) -> Result<Exchange<'_>, Failure> {
+    ) -> Result<Exchange<'_>, NotSent> {
         let connection = match self.take_idle(take).await {
             Some(connection) => connection,
             None => self.connect(take).await?,
@@ -88,7 +108,7 @@ impl Pool {
         // It never waits: all that the connection had to send before has been answered.
         if !bytes.is_empty() && connection.write(bytes).await.is_err() {
             connection.abort();
-            return Err(Failure::Unavailable);
+            return Err(NotSent::Unreachable);
         }
         Ok(Exchange::new(self, connection, replies))
     }
@@ -109,11 +129,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `Unavailable`: none could be made, or was to be tried.
-    pub(super) async fn connect(&self, take: Take) -> Result<Connection, Failure> {
+    /// None could be made, or was to be tried.
+    pub(super) async fn connect(&self, take: Take) -> Result<Connection, NotSent> {
         // The second half of a try is not held back by the end of its first half.
         if take == Take::Any && !self.backoff.borrow().may_try(forebay::now()) {
-            return Err(Failure::Unavailable);
+            return Err(NotSent::Pausing);
         }
         let options = ConnectOptions {
             within: self.limits.connect_within(),
@@ -126,7 +146,7 @@ impl Pool {
         let connected = Connection::connect(&self.address, options).await;
         connected.map_err(|_error| {
             self.failed();
-            Failure::Unavailable
+            NotSent::Unreachable
         })
     }
 

@@ -61,7 +61,8 @@ impl Stage for Reads {
         // A read may be made twice, and a connection may have ended while it was idle.
         for take in [Take::Any, Take::New] {
             let operations: Vec<&Operation> = left.iter().map(BatchItem::item).collect();
-            let mut exchange = self.pool.send(&operations, take).await?;
+            let exchange = self.pool.send(&operations, take).await;
+            let mut exchange = exchange.map_err(|why| why.fail(&batch))?;
             match settle(left, &mut exchange).await {
                 Ok(()) => return Ok(()),
                 Err(Broken::Lost) => left = &left[left.len() - exchange.n_due()..],

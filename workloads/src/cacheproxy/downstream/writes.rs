@@ -63,7 +63,8 @@ impl Stage for Writes {
     async fn run(self: Rc<Self>, batch: Batch<Self>) -> Result<(), Failure> {
         let items: Vec<_> = batch.items().collect();
         let operations: Vec<&Operation> = items.iter().map(|item| item.item()).collect();
-        let mut exchange = self.pool.send(&operations, Take::Any).await?;
+        let exchange = self.pool.send(&operations, Take::Any).await;
+        let mut exchange = exchange.map_err(|why| why.fail(&batch))?;
         while let Some(told) = exchange.told().await.map_err(|_broken| Failure::Unanswered)? {
             let keys = told.iter().map(|(idx, _)| operations[*idx].key.clone()).collect();
             let ended = self.end_sharing(keys).await;

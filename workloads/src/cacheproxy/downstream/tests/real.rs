@@ -68,13 +68,13 @@ impl Proxy {
         self.apply(vec![operation]).remove(0)
     }
 
-    /// Reads until there is an answer: the server is back.
-    fn await_answer(&self, key: &'static str) -> Outcome {
+    /// Asks until there is an answer: the server is back.
+    fn await_answer(&self, operation: Operation) -> Outcome {
         let downstream = self.downstream.clone();
         let request = move || async move {
             let give_up_at: Time = now().after(Duration::from_secs(20));
             loop {
-                let outcome = downstream.apply(get(key)).await;
+                let outcome = downstream.apply(operation.clone()).await;
                 if !matches!(outcome, Outcome::Failed(_)) || now() >= give_up_at {
                     return outcome;
                 }
@@ -147,7 +147,7 @@ fn a_server_that_is_killed_fails_only_its_own_keys_and_serves_again_when_it_is_b
     }
     let _back = Memcached::start_at(address).unwrap();
     let gone = (0..).map(|idx| format!("key-{idx}")).find(|key| is_on(&get(key)) == 1).unwrap();
-    assert_eq!(proxy.await_answer(gone.leak()), Outcome::Miss);
+    assert_eq!(proxy.await_answer(get(&gone)), Outcome::Miss);
     proxy.stop();
 }
 
@@ -162,7 +162,7 @@ fn a_server_that_is_stopped_is_waited_for_no_longer_than_promised() {
         assert!(proxy.apply(sets(1_000)).iter().all(is_failure));
     }
     server.go_on();
-    assert_eq!(value(&proxy.await_answer("key-0")), Some(&b"value-0"[..]));
+    assert_eq!(value(&proxy.await_answer(get("key-0"))), Some(&b"value-0"[..]));
     proxy.stop();
 }
 
@@ -276,6 +276,21 @@ fn a_read_that_is_cut_twice_and_a_write_that_is_cut_once_fail() {
     let outcomes = proxy.apply(vec![set("a", "1"), set("b", "2"), set("c", "3")]);
     assert_eq!(outcomes, [Outcome::Stored(0), unanswered.clone(), unanswered]);
     assert_eq!(serving.join().unwrap().len(), 1);
+    proxy.stop();
+}
+
+#[test]
+fn one_connection_that_is_lost_opens_no_breaker() {
+    let (address, serving) = scripted(vec![says(b""), says(b"STORED\r\n")]);
+    // Long enough that nothing is stored before the test gives up, were it opened.
+    let limits = ServerLimits { pause_ms: 1_000, pause_max_ms: 1_000, open_ms: 60_000, ..limits() };
+    let proxy = Proxy::start(&Config { limits, ..config(&[address]) });
+    assert_eq!(proxy.apply_one(set("a", "1")), Outcome::Failed(Failure::Unanswered));
+    for _again in 0..20 {
+        assert_eq!(proxy.apply_one(set("a", "1")), Outcome::Failed(Failure::Unavailable));
+    }
+    assert_eq!(proxy.await_answer(set("a", "1")), Outcome::Stored(0));
+    serving.join().unwrap();
     proxy.stop();
 }
 
