@@ -37,7 +37,10 @@ pub enum Orchestration {
     /// One tier.
     #[default]
     L1Only,
-    /// Writes to the lower tier and then to the upper; reads fill the upper.
+    /// Writes to the lower tier and then to the upper; reads fill the upper. That one holds copies and
+    /// nothing else: after an outage in which too much has changed, its servers are flushed, whatever
+    /// their `flush_all` says to clients. A read that fills it takes the right to fill a stale item
+    /// again, as a client's own `mg` would.
     L1L2,
     /// The same for those who write much that nobody reads soon: only what the upper tier has already
     /// is kept right there, and nothing new comes into it.

@@ -56,6 +56,8 @@ pub(super) enum Planted {
     OldCopies,
     /// Every copy is trusted.
     NoDoubts,
+    /// The upper tier is asked again without having been flushed.
+    NoFlush,
 }
 
 /// The upper tier is neither asked nor kept right.
@@ -230,6 +232,10 @@ impl Ledger {
 
     /// The next thing to be done so that doubts end.
     pub(super) fn next_step(&mut self, now: Time) -> Step {
+        #[cfg(test)]
+        if self.planted == Planted::NoFlush {
+            self.passing = None;
+        }
         let Some(Passing { flushed_at, .. }) = self.passing else {
             return match self.doubts.next(REPAIRS_MAX) {
                 keys if keys.is_empty() => Step::Rest,

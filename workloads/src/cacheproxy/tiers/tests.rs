@@ -173,4 +173,5 @@ enum Planted {
 
 const NO_DOUBTS: Planted = Planted::Rule(ledger::Planted::NoDoubts);
 const ALONE: Planted = Planted::Rule(ledger::Planted::Alone);
+const NO_FLUSH: Planted = Planted::Rule(ledger::Planted::NoFlush);
 const OLD_COPIES: Planted = Planted::Rule(ledger::Planted::OldCopies);

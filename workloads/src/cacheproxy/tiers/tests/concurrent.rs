@@ -25,6 +25,8 @@ struct Trial {
     lower: Kind,
     upper_failing_per_mille: u16,
     lower_failing_per_mille: u16,
+    /// How often the upper tier is passed by, as if there were too many doubts.
+    passed_by_per_mille: u16,
     /// How often a caller is dropped instead of being polled.
     dropped_per_mille: u16,
     planted: Planted,
@@ -36,6 +38,7 @@ const QUIET: Trial = Trial {
     lower: Kind::Scripted,
     upper_failing_per_mille: 0,
     lower_failing_per_mille: 0,
+    passed_by_per_mille: 0,
     dropped_per_mille: 0,
     planted: Planted::Nothing,
 };
@@ -43,6 +46,7 @@ const QUIET: Trial = Trial {
 const TROUBLED: Trial = Trial {
     upper_failing_per_mille: 300,
     lower_failing_per_mille: 50,
+    passed_by_per_mille: 2,
     dropped_per_mille: 20,
     ..QUIET
 };
@@ -154,6 +158,9 @@ impl<'a> Field<'a> {
     /// Lets somebody begin, go on, or vanish.
     fn step(&mut self) {
         self.now += 1;
+        if self.rng.u16(..1_000) < self.trial.passed_by_per_mille {
+            self.tiers.ledger.borrow_mut().pass_by();
+        }
         let caller = self.rng.usize(..=N_CALLERS);
         if caller == N_CALLERS {
             self.work_off();
@@ -360,12 +367,19 @@ fn tiers_that_fail_and_callers_that_vanish_leave_no_old_copy() {
 }
 
 #[test]
+fn an_upper_tier_that_was_passed_by_has_no_old_copy() {
+    check(Trial { passed_by_per_mille: 2, dropped_per_mille: 10, ..QUIET });
+}
+
+#[test]
 fn every_planted_fault_is_found() {
     let is_found =
         |trial| (0..20).any(|seed| on_a_shard(seed, async move || run(seed, trial).await).is_err());
     for planted in [NO_DOUBTS, ALONE, OLD_COPIES] {
         assert!(is_found(Trial { planted, ..QUIET }), "{planted:?} with tiers that answer");
     }
+    let passed_by = Trial { passed_by_per_mille: 2, ..QUIET };
+    assert!(is_found(Trial { planted: NO_FLUSH, ..passed_by }), "without the flush");
     for planted in [NO_DOUBTS, Planted::NoGrace] {
         assert!(is_found(Trial { planted, ..TROUBLED }), "{planted:?} with tiers that fail");
     }
