@@ -48,7 +48,7 @@ fn an_idle_connection_takes_less_than_two_kilobytes() {
         serde_json::from_str(r#"{"load": {"connections": 1, "keys": 1}}"#).unwrap();
     let mut builder = Builder::new();
     builder.quiet().shards(1);
-    let cacheproxy = Cacheproxy::declare(&mut builder, &config, &[], 1).unwrap();
+    let cacheproxy = Cacheproxy::declare(&mut builder, &config, &[]).unwrap();
     let engine = builder.start().unwrap();
     let any_port = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
     let Address::Tcp(address) = cacheproxy.serve(&engine, &any_port).unwrap() else {
