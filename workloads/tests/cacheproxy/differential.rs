@@ -16,7 +16,7 @@
 use std::net::{SocketAddr, TcpStream};
 
 use fastrand::Rng;
-use forebay_workloads::cacheproxy::Orchestration;
+use forebay_workloads::cacheproxy::{ChunkedTier, Orchestration, Service, TierConfig};
 
 use crate::alike::{self, Uses, ends_with_opcode};
 use crate::corpus::{Current, KEYS, Promises, Writer, packet};
@@ -208,7 +208,7 @@ fn the_proxy_answers_as_memcached() {
     let Some(backends) = backends() else { return };
     let addresses: Vec<_> = backends.iter().map(Memcached::address).collect();
     for n_shards in [1, 2] {
-        answers_alike(Server::start(proxy(&addresses), n_shards), &oracle, PROXY);
+        answers_alike(Server::start(patient(proxy(&addresses)), n_shards), &oracle, PROXY);
     }
 }
 
@@ -227,7 +227,7 @@ fn two_tiers_answer_as_memcached() {
     let Some(backends) = backends() else { return };
     let addresses: Vec<_> = backends.iter().map(Memcached::address).collect();
     for n_shards in [1, 2] {
-        answers_alike(Server::start(two_tiers(&addresses), n_shards), &oracle, TIERS);
+        answers_alike(Server::start(patient(two_tiers(&addresses)), n_shards), &oracle, TIERS);
     }
 }
 
@@ -236,8 +236,8 @@ fn bulk_writes_answer_as_memcached_and_leave_no_old_copies() {
     let Some(oracle) = Memcached::start() else { return };
     let Some(tiers) = backends() else { return };
     let tiers = tiers.each_ref().map(Memcached::address);
-    let writes = Server::start(tiers_of(Orchestration::L1L2Batch, tiers), 2);
-    let reads = Server::start(tiers_of(Orchestration::L1L2, tiers), 2);
+    let writes = Server::start(patient(tiers_of(Orchestration::L1L2Batch, tiers)), 2);
+    let reads = Server::start(patient(tiers_of(Orchestration::L1L2, tiers)), 2);
     let way = Way { asked: writes.address(), read: Some(reads.address()) };
     alike_through(way, &oracle, TIERS, SEEDS_BESIDE);
     writes.stop();
@@ -249,7 +249,7 @@ fn values_in_pieces_are_answered_as_memcached_answers_whole_ones() {
     let Some(oracle) = Memcached::start() else { return };
     let Some(backends) = backends() else { return };
     let addresses = backends.each_ref().map(Memcached::address);
-    let server = Server::start(chunked(&addresses), 2);
+    let server = Server::start(patient(chunked(&addresses)), 2);
     let way = Way { asked: server.address(), read: None };
     alike_through(way, &oracle, PIECES, SEEDS_BESIDE);
     let n_items: u64 = addresses.iter().map(|backend| stat(*backend, "curr_items")).sum();
@@ -259,6 +259,20 @@ fn values_in_pieces_are_answered_as_memcached_answers_whole_ones() {
 
 fn backends() -> Option<[Memcached; 2]> {
     Some([Memcached::start()?, Memcached::start()?])
+}
+
+/// The service with servers that may stand still with the whole machine: what is compared is what they
+/// answer, and not whether they do.
+fn patient(mut service: Service) -> Service {
+    const WAIT_MS: u32 = 10_000;
+    for tier in std::iter::once(&mut service.l1).chain(service.l2.as_mut()) {
+        if let TierConfig::Memcached(config)
+        | TierConfig::Chunked(ChunkedTier { memcached: config, .. }) = tier
+        {
+            (config.limits.connect_ms, config.limits.answer_ms) = (WAIT_MS, WAIT_MS);
+        }
+    }
+    service
 }
 
 #[test]

@@ -57,13 +57,8 @@ fn memcached(servers: &[SocketAddr]) -> TierConfig {
 }
 
 fn downstream_of(servers: &[SocketAddr]) -> downstream::Config {
-    /// How long a server may take to be connected to, and to answer: a machine may stand still for a
-    /// second. Where that is the matter, a test sets its own.
-    const WAIT_MS: u32 = 10_000;
     let servers: Vec<Address> = servers.iter().copied().map(Address::Tcp).collect();
-    let mut config = downstream::Config::of(&servers);
-    (config.limits.connect_ms, config.limits.answer_ms) = (WAIT_MS, WAIT_MS);
-    config
+    downstream::Config::of(&servers)
 }
 
 /// A running service.
