@@ -96,7 +96,7 @@ impl Countable {
                 SetMode::Set | SetMode::Replace if set.if_cas.is_some() => Kind::StoreIfCas,
                 _ => Kind::Store,
             },
-            What::Delete(delete) if delete.invalidate || delete.only_value => Kind::Mark,
+            What::Delete(delete) if delete.invalidate => Kind::Mark,
             What::Delete(_) => Kind::Delete,
             What::Count(count) => {
                 Kind::Count(count.direction, count.initial.map(|(first, _)| first))

@@ -177,8 +177,6 @@ pub struct Set {
     pub value: Bytes,
     /// Only if the item still has this cas; [`Outcome::Exists`] otherwise.
     pub if_cas: Option<Cas>,
-    /// The item gets this cas instead of a new one: `ms E`.
-    pub new_cas: Option<Cas>,
     /// Stores over a newer item as stale (`ms I`): if `if_cas` is lower than the item's.
     pub invalidate: bool,
     /// Append and prepend make the item on a miss, with this expiry: `ms N`.
@@ -197,7 +195,6 @@ impl Set {
             expires,
             value,
             if_cas: None,
-            new_cas: None,
             invalidate: false,
             vivify: None,
             beside: Beside::Flags,
@@ -225,14 +222,10 @@ pub enum SetMode {
 pub struct Delete {
     /// Only if the item still has this cas.
     pub if_cas: Option<Cas>,
-    /// The item, if it stays, gets this cas: `md E`.
-    pub new_cas: Option<Cas>,
     /// Leaves the item but marks it stale, with a new cas: `md I`.
     pub invalidate: bool,
     /// The expiry that a stale item gets: `md T`, with `I`.
     pub touch: Option<ExpTime>,
-    /// Removes the value and the client flags only: `md x`.
-    pub only_value: bool,
 }
 
 /// Arithmetic on a value of decimal digits, in 64 bits.
@@ -246,8 +239,6 @@ pub struct Count {
     pub initial: Option<(u64, ExpTime)>,
     /// Only if the item still has this cas.
     pub if_cas: Option<Cas>,
-    /// The item gets this cas instead of a new one: `ma E`.
-    pub new_cas: Option<Cas>,
     /// Moves the expiry: `ma T`.
     pub touch: Option<ExpTime>,
     /// What is wanted beside the new number: its cas, the seconds that are left.

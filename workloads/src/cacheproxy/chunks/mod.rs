@@ -28,11 +28,10 @@
 //!
 //! # Order
 //!
-//! Operations on one key are done in the order of their calls within this process, reads beside each
-//! other: each has ended at the servers before the next begins (`locks.rs`). So no read comes upon half
-//! of a write and no append is overtaken but by other processes, which may do as they like: nothing is
-//! torn then, but pieces may be left for eviction, a read may miss, and an append may be refused. All
-//! calls on a key come from one shard.
+//! Operations on one key, which has one shard, are done in the order of their calls, reads beside each
+//! other (`locks.rs`). So no read comes upon half of a write and no append is overtaken but by other
+//! processes, which may do as they like: nothing is torn then, but pieces may be left for eviction, a
+//! read may miss, and an append may be refused.
 //!
 //! # What differs from a memcached with a larger limit
 //!
@@ -180,16 +179,11 @@ impl Chunked {
         self.downstream.flushing()
     }
 
-    /// Makes all items of all servers nothing, metadata and pieces, as [`Downstream::flush_all`] does.
-    /// A value that is written meanwhile may be lost.
+    /// Does what [`Downstream::flush_all`] does; a value that is written meanwhile may be lost.
     ///
     /// # Errors
     ///
-    /// As [`Downstream::flush_all`].
-    ///
-    /// # Panics
-    ///
-    /// As [`Self::apply`].
+    /// As there.
     pub async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
         self.downstream.flush_all(delay).await
     }

@@ -169,7 +169,6 @@ impl Chunked {
         };
         let longer = Set {
             if_cas: Some(entry.cas),
-            new_cas: set.new_cas,
             beside: set.beside,
             ..Set::new(SetMode::Set, entry.flags, expires, value)
         };
@@ -185,7 +184,7 @@ impl Chunked {
         let outcome = self.ask(&key, What::Delete(delete)).await;
         let (Outcome::Deleted, Some(old)) = (&outcome, old) else { return outcome };
         let pieces = self.pieces(&old);
-        if !delete.invalidate || delete.only_value {
+        if !delete.invalidate {
             pieces.remove().await;
         } else if let Some(expires) = delete.touch {
             // If one is lost, or not to be asked, a reader finds that out.

@@ -11,7 +11,7 @@ impl Store {
     pub(super) fn count(&mut self, now: Now, subject: Subject<'_>, count: &Count) -> Outcome {
         match (subject.place, count.initial) {
             (Some(place), _) => self.count_on(now, subject, place, count),
-            (None, Some((first, expires))) => self.count_from(now, subject, first, expires, count),
+            (None, Some((first, expires))) => self.count_from(now, subject, first, expires),
             (None, None) => Outcome::Miss,
         }
     }
@@ -37,7 +37,7 @@ impl Store {
         let expires = count.touch.map_or(expires, |sent| Expiry::resolve(sent, now));
         self.counts.total_items += u64::from(!same);
         let bytes = Content::join(subject.key, [&digits, &[]]);
-        let cas = self.new_cas(count.new_cas);
+        let cas = self.new_cas();
         self.put_number(now, subject, number, Content { bytes, cas, expires, flags, marks })
     }
 
@@ -47,12 +47,11 @@ impl Store {
         subject: Subject<'_>,
         first: u64,
         expires: ExpTime,
-        count: &Count,
     ) -> Outcome {
         let digits = number::format(first, 0);
         let content = Content {
             bytes: Content::join(subject.key, [&digits, &[]]),
-            cas: self.new_cas(count.new_cas),
+            cas: self.new_cas(),
             expires: Expiry::resolve(expires, now),
             flags: 0,
             marks: Marks::default(),

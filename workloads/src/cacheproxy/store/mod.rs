@@ -237,11 +237,8 @@ impl Store {
         }
     }
 
-    /// The cas of a new state: the one that a client has chosen, or the next.
-    fn new_cas(&mut self, chosen: Option<Cas>) -> Cas {
-        if let Some(chosen) = chosen.filter(|cas| *cas != 0) {
-            return chosen;
-        }
+    /// The cas of a new state.
+    fn new_cas(&mut self) -> Cas {
         self.cas_last += 1;
         self.cas_last
     }

@@ -58,7 +58,7 @@ impl Store {
         };
         let content = Content {
             bytes: Content::join(subject.key, [&[], &[]]),
-            cas: self.new_cas(None),
+            cas: self.new_cas(),
             expires: Expiry::resolve(expires, now),
             flags: 0,
             marks: fetched.with(Marks::WIN_SENT),

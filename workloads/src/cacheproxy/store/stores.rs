@@ -114,7 +114,7 @@ impl Store {
     fn fresh(&mut self, now: Now, subject: Subject<'_>, set: &Set, expires: ExpTime) -> Content {
         Content {
             bytes: Content::join(subject.key, [&set.value, &[]]),
-            cas: self.new_cas(set.new_cas),
+            cas: self.new_cas(),
             expires: Expiry::resolve(expires, now),
             flags: set.flags,
             marks: Marks::default(),
@@ -143,7 +143,7 @@ impl Store {
         };
         let bytes = Content::join(subject.key, parts);
         let &Item { expires, flags, .. } = item;
-        let cas = self.new_cas(set.new_cas);
+        let cas = self.new_cas();
         Some(Content { bytes, cas, expires, flags, marks: Marks::default() })
     }
 }

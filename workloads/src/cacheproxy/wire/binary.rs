@@ -111,8 +111,7 @@ fn say_get(key: &Key, get: &Get, opaque: u32, out: &mut Vec<u8>) -> Option<Verb>
 }
 
 fn say_set(key: &Key, set: &Set, opaque: u32, out: &mut Vec<u8>) -> Option<Verb> {
-    let is_sayable = set.new_cas.is_none()
-        && !set.invalidate
+    let is_sayable = !set.invalidate
         && set.vivify.is_none()
         && set.beside <= Beside::Cas
         // A cas of 0 says here that there is none.
@@ -150,8 +149,7 @@ fn say_count(key: &Key, count: &Count, opaque: u32, out: &mut Vec<u8>) -> Option
         None => (0, NO_INITIAL),
         Some((initial, expires)) => (initial, expires.0.cast_unsigned()),
     };
-    let is_sayable = count.new_cas.is_none()
-        && count.touch.is_none()
+    let is_sayable = count.touch.is_none()
         && count.beside <= Beside::Cas
         && count.if_cas != Some(0)
         && (count.initial.is_none() || expires != NO_INITIAL);

@@ -111,7 +111,6 @@ fn say_set(key: &Key, set: &Set, out: &mut Vec<u8>) -> Form {
         SetMode::Prepend => b" MP",
     });
     put_flag(b'C', set.if_cas, out);
-    put_flag(b'E', set.new_cas, out);
     put_flag(b'N', seconds(set.vivify), out);
     if set.invalidate {
         out.extend_from_slice(b" I");
@@ -128,13 +127,9 @@ fn say_set(key: &Key, set: &Set, out: &mut Vec<u8>) -> Form {
 fn say_delete(key: &Key, delete: &Delete, out: &mut Vec<u8>) -> Form {
     put_command(b"md ", key, out);
     put_flag(b'C', delete.if_cas, out);
-    put_flag(b'E', delete.new_cas, out);
     put_flag(b'T', seconds(delete.touch), out);
     if delete.invalidate {
         out.extend_from_slice(b" I");
-    }
-    if delete.only_value {
-        out.extend_from_slice(b" x");
     }
     end_line(key, out);
     Form::MetaDelete
@@ -150,7 +145,6 @@ fn say_count(key: &Key, count: &Count, out: &mut Vec<u8>) -> Form {
     put_flag(b'N', count.initial.map(|(_number, expires)| expires.0), out);
     put_flag(b'J', count.initial.map(|(number, _expires)| number), out);
     put_flag(b'C', count.if_cas, out);
-    put_flag(b'E', count.new_cas, out);
     put_flag(b'T', seconds(count.touch), out);
     out.extend_from_slice(match count.beside {
         Beside::Flags => b"",

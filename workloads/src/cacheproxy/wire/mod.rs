@@ -86,7 +86,7 @@ struct Asked {
 /// Appends the bytes that ask a server for these operations, in order, and gives what is due for them.
 ///
 /// What a dialect cannot say is not sent; its outcome is `Failed(Refused)`. That is, in binary: what
-/// only meta commands know (the time that is left, stale items, a cas of one's own); in the others: a
+/// only meta commands know (the time that is left, stale items); in the others: a
 /// key that is longer than a line's key may be once it is put into base64, and `me` of a key that
 /// needs it.
 pub fn encode<'a>(

@@ -38,15 +38,7 @@ fn set(mode: SetMode) -> Set {
 }
 
 fn count(direction: Direction, delta: u64) -> Count {
-    Count {
-        direction,
-        delta,
-        initial: None,
-        if_cas: None,
-        new_cas: None,
-        touch: None,
-        beside: Beside::Flags,
-    }
+    Count { direction, delta, initial: None, if_cas: None, touch: None, beside: Beside::Flags }
 }
 
 fn hit(value: &'static [u8], flags: u32) -> Entry {
@@ -239,11 +231,11 @@ fn an_error_line_is_the_outcome_of_its_own_operation_only() {
         b"VALUE a 0 1\r\nx\r\nSERVER_ERROR out of memory writing get response\r\nERROR\r\nEND\r\n",
         &[Outcome::Hit(hit(b"x", 0)), REFUSED, REFUSED, Outcome::Miss],
     );
-    let newer = Set { new_cas: Some(5), ..set(SetMode::Set) };
+    let newer = Set { vivify: Some(ExpTime(5)), ..set(SetMode::Set) };
     check(
         Dialect::Meta,
         &[about(b"a", What::Set(newer)), get(b"a")],
-        b"ms a 5 F7 T60 E5\r\nhello\r\nmg a v k f\r\n",
+        b"ms a 5 F7 T60 N5\r\nhello\r\nmg a v k f\r\n",
         b"CLIENT_ERROR invalid flag\r\nEN ka\r\n",
         &[REFUSED, Outcome::Miss],
     );

@@ -126,10 +126,7 @@ fn say_touch(key: &[u8], get: &Get, out: &mut Vec<u8>) -> Option<Form> {
 }
 
 fn say_set(key: &[u8], set: &Set, out: &mut Vec<u8>) -> Option<Form> {
-    let is_sayable = set.new_cas.is_none()
-        && !set.invalidate
-        && set.vivify.is_none()
-        && set.beside == Beside::Flags;
+    let is_sayable = !set.invalidate && set.vivify.is_none() && set.beside == Beside::Flags;
     let word = match (set.if_cas, set.mode) {
         (None, mode) => word(mode),
         (Some(_cas), SetMode::Set) => b"cas ",
@@ -159,7 +156,6 @@ fn say_set(key: &[u8], set: &Set, out: &mut Vec<u8>) -> Option<Form> {
 fn say_count(key: &[u8], count: &Count, out: &mut Vec<u8>) -> Option<Form> {
     let is_sayable = count.initial.is_none()
         && count.if_cas.is_none()
-        && count.new_cas.is_none()
         && count.touch.is_none()
         && count.beside == Beside::Flags;
     if !is_sayable {

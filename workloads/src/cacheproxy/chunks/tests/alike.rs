@@ -112,7 +112,6 @@ impl Random {
             delta: self.pick(&[0, 1, 1_000]),
             initial: self.is_one_in(3).then_some((5, ExpTime(500))),
             if_cas: None,
-            new_cas: None,
             touch: None,
             beside: self.beside(),
         }

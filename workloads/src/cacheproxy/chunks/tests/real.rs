@@ -145,7 +145,6 @@ fn what_is_lost_is_added_counted_and_won_anew_like_what_was_never_there() {
         delta: 1,
         initial: Some((5, ExpTime(0))),
         if_cas: None,
-        new_cas: None,
         touch: None,
         beside: Beside::Flags,
     };

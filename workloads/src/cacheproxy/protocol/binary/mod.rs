@@ -65,7 +65,6 @@ impl Body<'_> {
                 delta: self.long(0),
                 initial: self.initial(),
                 if_cas: self.if_cas(),
-                new_cas: None,
                 touch: None,
                 beside: Beside::Cas,
             })),

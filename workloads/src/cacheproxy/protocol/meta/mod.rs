@@ -62,10 +62,8 @@ fn delete(words: &Words<'_>) -> Result<Decoded, Refusal> {
     let returns = Returns::of(words.from(1), b"kO")?;
     let delete = Delete {
         if_cas: flags.if_cas,
-        new_cas: None,
         invalidate: flags.invalidate,
         touch: flags.touch.filter(|_| flags.invalidate),
-        only_value: false,
     };
     Ok(one(MetaVerb::Delete, flags, returns, What::Delete(delete)))
 }
@@ -86,7 +84,6 @@ fn count(words: &Words<'_>) -> Result<Decoded, Refusal> {
         initial: flags.vivify.map(|expires| (flags.initial, expires)),
         // To arithmetic, a cas of 0 is none.
         if_cas: flags.if_cas.filter(|cas| *cas != 0),
-        new_cas: None,
         touch: flags.touch,
         beside: returns.beside(),
     };

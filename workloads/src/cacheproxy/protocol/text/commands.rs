@@ -140,15 +140,8 @@ fn count(words: &Words<'_>, direction: Direction) -> Read<Decoded> {
     let key = key(words, quiet)?;
     let delta =
         number::unsigned_long(words.at(1)).ok_or(Refused { reason: Refusal::BadDelta, quiet })?;
-    let count = Count {
-        direction,
-        delta,
-        initial: None,
-        if_cas: None,
-        new_cas: None,
-        touch: None,
-        beside: Beside::Flags,
-    };
+    let count =
+        Count { direction, delta, initial: None, if_cas: None, touch: None, beside: Beside::Flags };
     Ok(one(key, What::Count(count), Form::Outcome, quiet))
 }
 

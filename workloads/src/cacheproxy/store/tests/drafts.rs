@@ -69,7 +69,7 @@ impl Draft {
         let what = match rng.u32(..10) {
             0..3 => What::Get(random_get(rng)),
             3..6 => What::Set(random_set(rng, words)),
-            6..7 => What::Delete(random_delete(rng, words)),
+            6..7 => What::Delete(random_delete(rng)),
             7..9 => What::Count(random_count(rng, words)),
             _ => What::Describe,
         };
@@ -146,23 +146,15 @@ fn random_set(rng: &mut fastrand::Rng, words: Words) -> Set {
         expires: random_expiry(rng),
         value: random_value(rng, words),
         if_cas: None,
-        new_cas: sometimes(rng, |rng| rng.u64(2..50)).filter(|_| new_words),
         invalidate: rng.u8(..3) == 0,
         vivify: sometimes(rng, random_expiry).filter(|_| new_words),
         beside: Beside::Cas,
     }
 }
 
-fn random_delete(rng: &mut fastrand::Rng, words: Words) -> Delete {
-    let new_words = words == Words::All;
+fn random_delete(rng: &mut fastrand::Rng) -> Delete {
     let invalidate = rng.bool();
-    Delete {
-        if_cas: None,
-        new_cas: sometimes(rng, |rng| rng.u64(2..50)).filter(|_| new_words),
-        invalidate,
-        touch: sometimes(rng, random_expiry).filter(|_| invalidate),
-        only_value: new_words && rng.u8(..4) == 0,
-    }
+    Delete { if_cas: None, invalidate, touch: sometimes(rng, random_expiry).filter(|_| invalidate) }
 }
 
 fn random_count(rng: &mut fastrand::Rng, words: Words) -> Count {
@@ -174,7 +166,6 @@ fn random_count(rng: &mut fastrand::Rng, words: Words) -> Count {
         delta: [0, 1, 1, 3, 90, u64::MAX][rng.usize(..6)],
         initial: sometimes(rng, |rng| (rng.u64(..200), random_expiry(rng))),
         if_cas: None,
-        new_cas: sometimes(rng, |rng| rng.u64(2..50)).filter(|_| words == Words::All),
         touch: sometimes(rng, random_expiry).filter(|_| may_touch),
         beside: Beside::Ttl,
     }

@@ -98,17 +98,15 @@ impl Model {
         }
     }
 
-    fn new_cas(&mut self, chosen: Option<u64>) -> u64 {
-        chosen.unwrap_or_else(|| {
-            self.cas_last += 1;
-            self.cas_last
-        })
+    fn new_cas(&mut self) -> u64 {
+        self.cas_last += 1;
+        self.cas_last
     }
 
     fn get(&mut self, now: u32, key: &Key, get: &Get) -> Outcome {
         let found = self.known.contains_key(key);
         if let (false, Some(sent)) = (found, get.vivify) {
-            let cas = self.new_cas(None);
+            let cas = self.new_cas();
             let fresh = Known {
                 value: vec![],
                 flags: 0,
@@ -200,7 +198,7 @@ impl Model {
                 None => {}
             },
         }
-        fresh.cas = self.new_cas(set.new_cas);
+        fresh.cas = self.new_cas();
         let cas = fresh.cas;
         self.known.insert(key.clone(), fresh);
         Outcome::Stored(cas)
@@ -211,24 +209,16 @@ impl Model {
         if delete.if_cas.is_some_and(|cas| cas != known.cas) {
             return Outcome::Exists;
         }
-        if !delete.invalidate && !delete.only_value {
+        if !delete.invalidate {
             self.known.remove(key);
             return Outcome::Deleted;
         }
-        if delete.only_value {
-            (known.value, known.flags, known.used_at) = (vec![], 0, now);
-            (known.stale, known.won, known.fetched) = (false, false, false);
-        }
-        if delete.invalidate {
-            (known.stale, known.won) = (true, false);
-        }
+        (known.stale, known.won) = (true, false);
         if let Some(sent) = delete.touch {
             known.until = until(now, sent);
         }
-        if delete.invalidate || delete.new_cas.is_some() {
-            let cas = self.new_cas(delete.new_cas);
-            self.known.get_mut(key).unwrap().cas = cas;
-        }
+        let cas = self.new_cas();
+        self.known.get_mut(key).unwrap().cas = cas;
         Outcome::Deleted
     }
 
@@ -276,7 +266,7 @@ impl Model {
                 number
             }
         };
-        fresh.cas = self.new_cas(count.new_cas);
+        fresh.cas = self.new_cas();
         let counted = Counted { number, cas: fresh.cas, ttl_s: ttl(now, fresh.until) };
         self.known.insert(key.clone(), fresh);
         Outcome::Counted(counted)

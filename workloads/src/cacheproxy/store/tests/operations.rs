@@ -14,7 +14,6 @@ const COUNT: Count = Count {
     delta: 1,
     initial: None,
     if_cas: None,
-    new_cas: None,
     touch: None,
     beside: Beside::Ttl,
 };
@@ -103,14 +102,6 @@ fn a_store_that_names_a_cas_stores_over_that_state_only() {
         check(mode, zero, None, Outcome::NotStored);
     }
     check(SetMode::Add, equal, Some(Outcome::NotStored), Outcome::Stored(0));
-}
-
-#[test]
-fn a_chosen_cas_is_taken_and_zero_is_none() {
-    let mut store = store();
-    let chosen = |cas| on("k", What::Set(Set { new_cas: Some(cas), ..set_of(SetMode::Set, "v") }));
-    assert_eq!(store.apply(NOW, &chosen(77)), Outcome::Stored(77));
-    assert_eq!(store.apply(NOW, &chosen(0)), Outcome::Stored(1));
 }
 
 #[test]
@@ -331,18 +322,14 @@ fn an_older_value_may_stand_as_stale_with_the_expiry_of_the_newer() {
 }
 
 #[test]
-fn a_delete_heeds_the_cas_and_may_leave_the_item_without_its_value() {
+fn a_delete_heeds_the_cas() {
     let mut store = store();
     let full = Set { flags: 7, expires: ExpTime(50), ..set_of(SetMode::Set, "value") };
     let cas = stored(&store.apply(NOW, &on("k", What::Set(full))));
     let named = |if_cas| delete("k", Delete { if_cas: Some(if_cas), ..Delete::default() });
     assert_eq!(store.apply(NOW, &named(cas + 1)), Outcome::Exists);
     assert_eq!(store.apply(NOW, &named(0)), Outcome::Exists);
-    let emptied = Delete { only_value: true, ..Delete::default() };
-    assert_eq!(store.apply(NOW, &delete("k", emptied)), Outcome::Deleted);
-    let entry = hit(&mut store, NOW, &get("k"));
-    assert_eq!((entry.value_bytes, entry.flags, entry.ttl_s), (0, 0, Some(50)));
-    assert_eq!(store.apply(NOW, &named(entry.cas)), Outcome::Deleted);
+    assert_eq!(store.apply(NOW, &named(cas)), Outcome::Deleted);
     assert_eq!(store.apply(NOW, &get("k")), Outcome::Miss);
 }
 

@@ -203,7 +203,6 @@ fn any_operation(random: &mut impl FnMut(usize) -> usize) -> Operation {
                     values[random(3)]
                 }),
                 if_cas: some_number(random),
-                new_cas: some_number(random),
                 invalidate: random(3) == 0,
                 vivify: some_seconds(random),
                 beside,
@@ -211,17 +210,14 @@ fn any_operation(random: &mut impl FnMut(usize) -> usize) -> Operation {
         }
         2 => What::Delete(Delete {
             if_cas: some_number(random),
-            new_cas: some_number(random),
             invalidate: random(2) == 0,
             touch: some_seconds(random),
-            only_value: random(4) == 0,
         }),
         3 => What::Count(Count {
             direction: [Direction::Up, Direction::Down][random(2)],
             delta: number(random),
             initial: (random(2) == 0).then(|| (number(random), seconds(random))),
             if_cas: some_number(random),
-            new_cas: some_number(random),
             touch: some_seconds(random),
             beside,
         }),
