@@ -10,7 +10,6 @@
 //!   anything else       connection ─▶ [cache], on the shard of the key ─▶ memory, or tier and tier
 //! ```
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use forebay::{
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
+use super::census::{Census, Counted, Listed};
 use super::downstream::{Downstream, UnansweredReads};
 use super::held::Held;
 use super::operation::{ExpTime, Failure, Key, Operation, Outcome, What};
@@ -43,41 +43,7 @@ const WORK_OFF_EVERY: Duration = GRACE;
 pub(super) struct Owned {
     /// Shared with the work that keeps it.
     held: Rc<Held>,
-    census: Census,
-}
-
-/// The connections of a shard, and what is counted of their commands beside the store.
-#[derive(Debug, Default)]
-struct Census {
-    n_connections: Cell<u64>,
-    n_accepted: Cell<u64>,
-    n_flushes: Cell<u64>,
-}
-
-/// What all shards have counted beside their stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Counted {
-    /// Connections that are open.
-    pub(super) n_connections: u64,
-    /// Connections that have ever been.
-    pub(super) n_accepted: u64,
-    /// `flush_all`.
-    pub(super) n_flushes: u64,
-}
-
-/// A connection is counted as open until this is dropped.
-#[derive(Debug)]
-pub(super) struct CountedConnection(Rc<Owned>);
-
-impl Drop for CountedConnection {
-    fn drop(&mut self) {
-        let n_connections = &self.0.census.n_connections;
-        n_connections.set(n_connections.get() - 1);
-    }
-}
-
-fn count(counter: &Cell<u64>) {
-    counter.set(counter.get() + 1);
+    census: Rc<Census>,
 }
 
 impl Owned {
@@ -87,16 +53,7 @@ impl Owned {
         let held = Rc::new(held);
         spawn_background(sweep(Rc::clone(&held))).detach();
         spawn_background(work_off(Rc::clone(&held))).detach();
-        Self { held, census: Census::default() }
-    }
-
-    fn counted(&self) -> Counted {
-        let Census { n_connections, n_accepted, n_flushes } = &self.census;
-        Counted {
-            n_connections: n_connections.get(),
-            n_accepted: n_accepted.get(),
-            n_flushes: n_flushes.get(),
-        }
+        Self { held, census: Rc::default() }
     }
 }
 
@@ -183,7 +140,7 @@ impl Cache {
         if !here.held.tiers().all(Tier::may_flush_all) {
             return Err(Refusal::FlushNotAllowed);
         }
-        count(&here.census.n_flushes);
+        here.census.count(|commands| commands.cmd_flush += 1);
         self.flush(delay).await.map_err(Refusal::Failed)
     }
 
@@ -215,12 +172,12 @@ impl Cache {
     }
 
     /// What is in memory on all shards together, if anything is kept there, and what shards have
-    /// counted beside. `None` if one does not answer.
+    /// counted of their clients. `None` if one does not answer.
     pub(super) async fn counted(&self) -> Option<(Option<Stats>, Counted)> {
         let owned = self.owned;
         let of_shards = everywhere(move || {
             let here = owned.instance();
-            (here.held.stats(), here.counted())
+            (here.held.stats(), here.census.counted())
         });
         let (mut stats, mut counted) = (None::<Stats>, Counted::default());
         for (of_store, of_shard) in of_shards.await? {
@@ -229,19 +186,28 @@ impl Cache {
                 (None, other) => stats = other,
                 (Some(_), None) => {}
             }
-            counted.n_connections += of_shard.n_connections;
-            counted.n_accepted += of_shard.n_accepted;
-            counted.n_flushes += of_shard.n_flushes;
+            counted.add(&of_shard);
         }
         Some((stats, counted))
     }
 
-    /// Counts a connection of this shard.
-    pub(super) fn count_connection(&self) -> CountedConnection {
+    /// Bytes of the largest item, as memcached reckons it, of the first tier in memory.
+    pub(super) fn item_bytes_max(&self) -> Option<u64> {
         let here = self.owned.instance();
-        count(&here.census.n_connections);
-        count(&here.census.n_accepted);
-        CountedConnection(here)
+        let mut stores = here.held.tiers().filter_map(Tier::store);
+        stores.next().map(|(store, _clock)| store.borrow().item_bytes_max() as u64)
+    }
+
+    /// Tells of the connections of all shards; `None` if one does not answer.
+    pub(super) async fn clients(&self) -> Option<Vec<Listed>> {
+        let owned = self.owned;
+        let of_shards = everywhere(move || owned.instance().census.listed()).await?;
+        Some(of_shards.into_iter().flatten().collect())
+    }
+
+    /// The clients of this shard.
+    pub(super) fn census(&self) -> Rc<Census> {
+        Rc::clone(&self.owned.instance().census)
     }
 }
 

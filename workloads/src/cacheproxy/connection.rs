@@ -29,8 +29,10 @@ use forebay::{RequestOptions, spawn};
 use futures_util::future::join_all;
 
 use super::cache::Cache;
+use super::census::Census;
 use super::clock::Clock;
 use super::config::Limits;
+use super::counts::Countable;
 use super::operation::{Failure, Get, Key, Operation, Outcome, What};
 use super::protocol::{Answering, Asked, Command, Decoder, Refusal};
 use super::run::{KEYS_MAX, Run};
@@ -47,6 +49,16 @@ pub(super) struct Site {
     pub(super) cache: Cache,
     pub(super) limits: Limits,
     pub(super) clock: Clock,
+    census: Rc<Census>,
+}
+
+impl Site {
+    /// What the connections of one listener on this shard share.
+    pub(super) fn new(cache: Cache, limits: Limits) -> Self {
+        let census = cache.census();
+        census.listens(limits.connections_max.into());
+        Self { cache, limits, clock: Clock::set(), census }
+    }
 }
 
 /// The bounds of a listener.
@@ -68,21 +80,23 @@ pub(super) async fn accept(listener: Listener, site: Rc<Site>) {
 
 /// Serves one connection to its end.
 async fn serve(connection: Connection, site: Rc<Site>) {
-    let _counted = site.cache.count_connection();
+    let client = site.census.enter(connection);
+    let connection = client.connection();
     let mut decoder = Decoder::new(site.limits.protocol());
-    let mut hearing = Hearing::of(&connection, Patience::of(&site.limits));
+    let mut hearing = Hearing::of(connection, Patience::of(&site.limits));
     while let Some(chunk) = hearing.next(&decoder).await {
         let mut arrived = Arrived::of(chunk, &mut decoder);
         if arrived.is_empty() {
             continue;
         }
-        match Box::pin(arrived.answer(&mut decoder, &connection, &site)).await {
-            Ok(Next::Read) => {}
+        client.spoke();
+        match Box::pin(arrived.answer(&mut decoder, connection, &site)).await {
+            Ok(Next::Read) => client.is_answered(),
             Ok(Next::Close) | Err(_) => break,
         }
     }
     // What was written reaches the client before the connection closes.
-    hear_out(&connection).await;
+    hear_out(connection).await;
 }
 
 /// What becomes of a connection after its answers.
@@ -185,9 +199,12 @@ impl Site {
         let what = match asked {
             Asked::One(operation) => {
                 let key = operation.key.clone();
-                Told::One(key, self.cache.apply(operation).await)
+                let countable = Countable::of(&answering, &operation.what);
+                let outcome = self.cache.apply(operation).await;
+                self.census.count(|commands| commands.outcome(countable, &outcome));
+                Told::One(key, outcome)
             }
-            Asked::Many(get, keys) => match Box::pin(self.read(get, &keys)).await {
+            Asked::Many(get, keys) => match Box::pin(self.read(get, &keys, &answering)).await {
                 Ok(outcomes) => Told::Many(keys, outcomes),
                 Err(failure) => Told::Refused(Refusal::Failed(failure)),
             },
@@ -198,16 +215,29 @@ impl Site {
             Asked::Stats(asked) => Box::pin(stats::told(asked, self)).await,
             Asked::Version => Told::Version,
             Asked::Verbosity | Asked::Noop | Asked::Quit => Told::Done,
-            Asked::Refused(refusal) => Told::Refused(refusal),
+            Asked::Refused(refusal) => {
+                let protocol = answering.protocol();
+                self.census.count(|commands| commands.refused(protocol, refusal));
+                Told::Refused(refusal)
+            }
         };
         Answer { answering, what }
     }
 
     /// The outcomes of the same read of several keys. If one has failed, so have all: text cannot tell
     /// which of the keys it was.
-    async fn read(&self, get: Get, keys: &[Key]) -> Result<Vec<Outcome>, Failure> {
+    async fn read(
+        &self,
+        get: Get,
+        keys: &[Key],
+        answering: &Answering,
+    ) -> Result<Vec<Outcome>, Failure> {
         let asked = keys.iter().map(|key| Operation { key: key.clone(), what: What::Get(get) });
         let outcomes = join_all(asked.map(|operation| self.cache.apply(operation))).await;
+        let countable = Countable::of(answering, &What::Get(get));
+        self.census.count(|commands| {
+            outcomes.iter().for_each(|outcome| commands.outcome(countable, outcome));
+        });
         outcomes.iter().find_map(Outcome::failure).map_or(Ok(outcomes), Err)
     }
 
@@ -220,7 +250,7 @@ impl Site {
         out: &mut Answers<'_>,
     ) -> io::Result<()> {
         for part in keys.chunks(KEYS_MAX) {
-            match self.read(get, part).await {
+            match self.read(get, part, &answering).await {
                 Ok(outcomes) => out.put_values(&answering, part, outcomes).await?,
                 Err(failure) => {
                     let what = Told::Refused(Refusal::Failed(failure));

@@ -150,7 +150,7 @@ impl Cacheproxy {
         let (cache, limits) = (self.cache.clone(), self.limits);
         let options = connection::listen_options(&limits);
         listening::on_every_shard(engine, address, options, move |listener| {
-            let site = Rc::new(Site { cache: cache.clone(), limits, clock: Clock::set() });
+            let site = Rc::new(Site::new(cache.clone(), limits));
             spawn_background(connection::accept(listener, site)).detach();
         })
     }

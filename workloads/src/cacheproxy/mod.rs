@@ -23,6 +23,8 @@ mod tier;
 mod tiers;
 mod bounds;
 mod held;
+mod counts;
+mod census;
 mod cache;
 mod run;
 mod connection;

@@ -20,5 +20,6 @@ mod flushing;
 mod unanswered;
 mod stopping;
 mod closing;
+mod counts;
 #[path = "../books/mod.rs"]
 mod books;

@@ -191,7 +191,7 @@ fn serving_tiers(seed: u64, limits: Limits, plan: Plan) -> (Simulation, Address)
     let at = address.clone();
     let listening = sim.handle().submit(0, RequestOptions::default(), move || async move {
         let listener = Listener::bind(&at, connection::listen_options(&limits)).unwrap();
-        let site = Rc::new(Site { cache, limits, clock: Clock::set() });
+        let site = Rc::new(Site::new(cache, limits));
         spawn_background(connection::accept(listener, site)).detach();
     });
     await_reply(&mut sim, &listening.unwrap());

@@ -97,6 +97,17 @@ pub struct Answering {
     instead: Option<Refusal>,
 }
 
+/// Which of memcached's protocols a command is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// The lines of old.
+    Text,
+    /// Meta commands, which stand among those.
+    Meta,
+    /// Packets.
+    Binary,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Form {
     Text(text::Answering),
@@ -108,6 +119,22 @@ impl Answering {
     /// With these words whatever comes of it.
     pub(super) fn instead(self, refusal: Refusal) -> Self {
         Self { instead: Some(refusal), ..self }
+    }
+
+    /// In which protocol.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        match &self.form {
+            Form::Text(_) => Protocol::Text,
+            Form::Meta(_) => Protocol::Meta,
+            Form::Binary(_) => Protocol::Binary,
+        }
+    }
+
+    /// What the client is told whatever comes of it, if that is settled.
+    #[must_use]
+    pub const fn told_instead(&self) -> Option<Refusal> {
+        self.instead
     }
 
     /// Puts the outcomes of what was asked into bytes, in the order of the keys.

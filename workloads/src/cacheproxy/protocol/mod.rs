@@ -37,7 +37,7 @@ mod binary;
 #[cfg(test)]
 mod tests;
 
-pub use command::{Answering, Asked, Command, Stats};
+pub use command::{Answering, Asked, Command, Protocol, Stats};
 pub use decoder::{Decoder, Limits};
 pub use out::{Out, Pieces};
 pub use refusal::Refusal;

@@ -12,13 +12,7 @@ impl Store {
         match (subject.place, count.initial) {
             (Some(place), _) => self.count_on(now, subject, place, count),
             (None, Some((first, expires))) => self.count_from(now, subject, first, expires, count),
-            (None, None) => {
-                match count.direction {
-                    Direction::Up => self.counts.incr_misses += 1,
-                    Direction::Down => self.counts.decr_misses += 1,
-                }
-                Outcome::Miss
-            }
+            (None, None) => Outcome::Miss,
         }
     }
 
@@ -41,10 +35,6 @@ impl Store {
         let marks = if same { item.marks } else { Marks::default() };
         let &Item { flags, expires, .. } = item;
         let expires = count.touch.map_or(expires, |sent| Expiry::resolve(sent, now));
-        match count.direction {
-            Direction::Up => self.counts.incr_hits += 1,
-            Direction::Down => self.counts.decr_hits += 1,
-        }
         self.counts.total_items += u64::from(!same);
         let bytes = Content::join(subject.key, [&digits, &[]]);
         let cas = self.new_cas(count.new_cas);

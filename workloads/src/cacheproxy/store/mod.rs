@@ -43,6 +43,7 @@ use eviction::GivenUp;
 use item::{Content, Marks, Place};
 use shelf::{Gone, Shelf};
 
+pub(super) use stats::numbers;
 pub use stats::{ClassCounts, ClassStats, Counts, Held, Stats};
 pub use sweep::{Pass, Swept};
 pub use time::Now;
@@ -148,6 +149,12 @@ impl Store {
         self.shelf.flush_all(now, delay);
     }
 
+    /// Bytes of the largest item, as memcached reckons it.
+    #[must_use]
+    pub const fn item_bytes_max(&self) -> usize {
+        self.item_bytes_max
+    }
+
     /// What it has done and holds.
     #[must_use]
     pub fn stats(&self, now: Now) -> Stats {
@@ -189,7 +196,6 @@ impl Store {
     fn put(&mut self, now: Now, subject: Subject<'_>, content: Content) -> Result<Cas, NoRoom> {
         let (cas, value_bytes) = (content.cas, content.bytes.len() - subject.key.as_bytes().len());
         if !self.shelf.could_hold(subject.key, value_bytes) {
-            self.counts.store_no_memory += 1;
             return Err(NoRoom);
         }
         match subject.place {

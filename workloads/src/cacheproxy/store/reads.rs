@@ -12,13 +12,11 @@ use super::{Store, Subject};
 impl Store {
     /// Reads an item, or makes an empty one for the reader to fill.
     pub(super) fn read(&mut self, now: Now, subject: Subject<'_>, get: &Get) -> Outcome {
-        let outcome = match (subject.place, get.vivify) {
+        match (subject.place, get.vivify) {
             (Some(place), _) => Outcome::Hit(self.read_found(now, place, get)),
             (None, Some(expires)) => self.vivify(now, subject, expires, get),
             (None, None) => Outcome::Miss,
-        };
-        self.count_read(get, &outcome);
-        outcome
+        }
     }
 
     fn read_found(&mut self, now: Now, place: Place, get: &Get) -> Entry {
@@ -79,19 +77,6 @@ impl Store {
             stale: false,
             win: Win::Won,
         })
-    }
-
-    fn count_read(&mut self, get: &Get, outcome: &Outcome) {
-        let counts = &mut self.counts;
-        let (asked, hits, misses) = match get.touch {
-            None => (&mut counts.cmd_get, &mut counts.get_hits, &mut counts.get_misses),
-            Some(_) => (&mut counts.cmd_touch, &mut counts.touch_hits, &mut counts.touch_misses),
-        };
-        *asked += 1;
-        match outcome {
-            Outcome::Hit(_) => *hits += 1,
-            _ => *misses += 1,
-        }
     }
 
     /// What is known of an item; asking does not change it.

@@ -8,12 +8,8 @@ use super::{NoRoom, Store, Subject};
 impl Store {
     /// Removes an item, or what of it is not to stay.
     pub(super) fn delete(&mut self, now: Now, subject: Subject<'_>, delete: &Delete) -> Outcome {
-        let Some(place) = subject.place else {
-            self.counts.delete_misses += 1;
-            return Outcome::Miss;
-        };
+        let Some(place) = subject.place else { return Outcome::Miss };
         if delete.if_cas.is_some_and(|cas| cas != self.shelf.at(place).cas) {
-            self.counts.delete_misses += 1;
             return Outcome::Exists;
         }
         if delete.only_value && self.empty(now, subject, place) == Err(NoRoom) {
@@ -24,7 +20,6 @@ impl Store {
             self.mark(now, place, delete);
         } else {
             self.shelf.remove(place);
-            self.counts.delete_hits += 1;
         }
         Outcome::Deleted
     }

@@ -1,69 +1,38 @@
 //! What a store has done and holds, under the names that memcached's `stats` gives it.
+//!
+//! What clients have asked and got is not counted here but where they are: one of their commands may be
+//! several operations, or none.
 
 /// Declares a record of numbers once: its fields, their names, and the sum of two.
 macro_rules! numbers {
-    ($(#[$of:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)+ }) => {
+    ($(#[$of:meta])* $vis:vis $name:ident { $($(#[$doc:meta])* $field:ident,)+ }) => {
         $(#[$of])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-        pub struct $name { $($(#[$doc])* pub $field: u64,)+ }
+        $vis struct $name { $($(#[$doc])* $vis $field: u64,)+ }
 
         impl $name {
             /// Each number with its name, in the order in which memcached tells them.
-            pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+            $vis fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($field), self.$field),)+].into_iter()
             }
 
             /// Adds those of another store.
-            pub fn add(&mut self, other: &Self) {
+            $vis fn add(&mut self, other: &Self) {
                 $(self.$field += other.$field;)+
             }
         }
     };
 }
 
+pub(in crate::cacheproxy) use numbers;
+
 numbers! {
-    /// What operations on a store have come to.
-    Counts {
-        /// Reads that did not move an expiry.
-        cmd_get,
-        /// Stores, whatever came of them.
-        cmd_set,
-        /// Reads that moved an expiry, or would have.
-        cmd_touch,
-        /// Reads that found or made an item.
-        get_hits,
-        /// Reads that found nothing.
-        get_misses,
+    /// What a store alone knows of what operations have come to.
+    pub Counts {
         /// Operations that found an expired item, which is nothing.
         get_expired,
         /// Operations that found a flushed item, which is nothing.
         get_flushed,
-        /// Deletes that found nothing, or another cas.
-        delete_misses,
-        /// Deletes that removed an item.
-        delete_hits,
-        /// Increments that found nothing.
-        incr_misses,
-        /// Increments that counted.
-        incr_hits,
-        /// Decrements that found nothing.
-        decr_misses,
-        /// Decrements that counted.
-        decr_hits,
-        /// Stores that named a cas and found nothing.
-        cas_misses,
-        /// Stores that named the cas that was there.
-        cas_hits,
-        /// Stores that named another cas.
-        cas_badval,
-        /// Reads that moved an expiry.
-        touch_hits,
-        /// Reads that would have moved an expiry and found nothing.
-        touch_misses,
-        /// Stores of items that are too large.
-        store_too_large,
-        /// Stores that found no room.
-        store_no_memory,
         /// Items that were ever stored.
         total_items,
     }
@@ -71,7 +40,7 @@ numbers! {
 
 numbers! {
     /// What became of the items of one class of use, when it was not by an operation on them.
-    ClassCounts {
+    pub ClassCounts {
         /// Evicted to make room.
         evicted,
         /// Of those, the ones that would have expired some day.
@@ -89,7 +58,7 @@ numbers! {
 
 numbers! {
     /// What a store holds.
-    Held {
+    pub Held {
         /// Items, gone ones too until their memory is returned.
         curr_items,
         /// Bytes of memory that it takes, all told.

@@ -73,16 +73,13 @@ impl Store {
     /// Stores, if the conditions hold.
     pub(super) fn store(&mut self, now: Now, subject: Subject<'_>, set: &Set) -> Outcome {
         if memcached_bytes(subject.key, set.flags, set.value.len()) > self.item_bytes_max {
-            self.counts.store_too_large += 1;
             self.drop_superseded(subject, set);
             return Outcome::TooLarge;
         }
-        self.counts.cmd_set += 1;
         let verdict = match subject.place {
             Some(place) => judge_over(set, self.shelf.at(place)),
             None => judge_alone(set),
         };
-        self.count_cas(set, verdict);
         let content = match verdict {
             Verdict::Put(expires) => self.fresh(now, subject, set, expires),
             Verdict::PutStale => self.stale(now, subject, set),
@@ -148,17 +145,5 @@ impl Store {
         let &Item { expires, flags, .. } = item;
         let cas = self.new_cas(set.new_cas);
         Some(Content { bytes, cas, expires, flags, marks: Marks::default() })
-    }
-
-    fn count_cas(&mut self, set: &Set, verdict: Verdict) {
-        let asks = set.if_cas.is_some() && matches!(set.mode, SetMode::Set | SetMode::Replace);
-        if !asks {
-            return;
-        }
-        match verdict {
-            Verdict::NotFound => self.counts.cas_misses += 1,
-            Verdict::Exists => self.counts.cas_badval += 1,
-            _ => self.counts.cas_hits += 1,
-        }
     }
 }

@@ -6,7 +6,7 @@ use super::super::super::operation::{
     Beside, Count, Counted, Delete, Direction, Entry, ExpTime, Get, Operation, Outcome, Set,
     SetMode, Wanted, What, Win,
 };
-use super::super::{Counts, Now, Store};
+use super::super::{Now, Store};
 use super::{NOW, get, later, on, set, set_of, set_until, store_of, value_of};
 
 const COUNT: Count = Count {
@@ -364,38 +364,4 @@ fn a_flush_forgets_one_that_was_delayed() {
     store.flush_all(NOW, ExpTime(0));
     store.apply(NOW, &set("k", "v"));
     assert!(value_of(&mut store, later(20), "k").is_some());
-}
-
-#[test]
-fn what_was_done_is_counted_as_memcached_counts_it() {
-    let check = |operation: &Operation, counted: fn(&mut Counts)| {
-        let mut store = store();
-        store.apply(NOW, &set("n", "7"));
-        let mut wanted = store.stats(NOW).counts;
-        counted(&mut wanted);
-        store.apply(NOW, operation);
-        assert_eq!(store.stats(NOW).counts, wanted, "{operation:?}");
-    };
-    let touch = |name| on(name, What::Get(Get { touch: Some(ExpTime(9)), ..Get::PLAIN }));
-    let set_if =
-        |name, cas| on(name, What::Set(Set { if_cas: Some(cas), ..set_of(SetMode::Set, "v") }));
-    check(&get("n"), |counts| (counts.cmd_get, counts.get_hits) = (1, 1));
-    check(&get("x"), |counts| (counts.cmd_get, counts.get_misses) = (1, 1));
-    check(&touch("n"), |counts| (counts.cmd_touch, counts.touch_hits) = (1, 1));
-    check(&touch("x"), |counts| (counts.cmd_touch, counts.touch_misses) = (1, 1));
-    check(&set("n", "8"), |counts| (counts.cmd_set, counts.total_items) = (2, 2));
-    check(&on("n", What::Set(set_of(SetMode::Add, "8"))), |counts| counts.cmd_set = 2);
-    check(&set_if("n", 1), |counts| {
-        (counts.cmd_set, counts.total_items, counts.cas_hits) = (2, 2, 1);
-    });
-    check(&set_if("n", 9), |counts| (counts.cmd_set, counts.cas_badval) = (2, 1));
-    check(&set_if("x", 9), |counts| (counts.cmd_set, counts.cas_misses) = (2, 1));
-    check(&count("n", COUNT), |counts| counts.incr_hits = 1);
-    check(&count("x", COUNT), |counts| counts.incr_misses = 1);
-    let down = Count { direction: Direction::Down, ..COUNT };
-    check(&count("n", down), |counts| counts.decr_hits = 1);
-    check(&count("x", down), |counts| counts.decr_misses = 1);
-    check(&delete("n", Delete::default()), |counts| counts.delete_hits = 1);
-    check(&delete("x", Delete::default()), |counts| counts.delete_misses = 1);
-    check(&on("n", What::Describe), |_| {});
 }
