@@ -18,6 +18,14 @@ const TABLE: &[(&str, &[&str])] = &[
     ("cache-peer", &["W021:10:26 /peers/1", "W021:10:40 /peers/2"]),
     ("cache-peer-protocol", &["W021:10:26 /peers/1"]),
     (
+        "cache-stages",
+        &[
+            "W021:9:29 /stages/cache/placement",
+            "W021:11:33 /stages/l2-writes-0/permits",
+            "W021:12:5 /stages/l2-writes-1",
+        ],
+    ),
+    (
         "cache-values",
         &[
             "W021:8:19 /workload/cacheproxy/backends",

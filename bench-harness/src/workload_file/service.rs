@@ -65,6 +65,16 @@ impl Workload {
         names.into_iter().map(ToOwned::to_owned).collect()
     }
 
+    /// The option of a stage that is no file's to set, since what the service promises rests on it, and
+    /// why; `None` if all are.
+    #[must_use]
+    pub fn fixed_option(&self, stage: &str) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Cacheproxy(_) => cacheproxy::Config::fixed_option(stage),
+            Self::Units(_) | Self::Echo(_) | Self::Staged(_) => None,
+        }
+    }
+
     /// The cargo feature that this service needs and this build was made without.
     #[must_use]
     pub fn left_out(&self) -> Option<&'static str> {

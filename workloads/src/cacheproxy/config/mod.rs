@@ -40,8 +40,7 @@ pub struct Config {
 impl Config {
     /// Names of the stages that the service declares, in order of rank: that of the keys that a shard
     /// owns, then two for each server of each tier. The limits of a tier set those of all its servers
-    /// alike; what a file sets for one by name stands instead. (With more than one permit, writes of a
-    /// server lose the order of their calls.)
+    /// alike; what a file sets for one by name stands instead, but for what is [fixed](Self::fixed_option).
     #[must_use]
     pub fn stages(&self) -> Vec<String> {
         let of_tiers = self.service.tiers().filter_map(|(name, tier)| {
@@ -50,6 +49,16 @@ impl Config {
             Some(downstream::stage_names(name, n_servers))
         });
         std::iter::once(STAGE.to_owned()).chain(of_tiers.flatten()).collect()
+    }
+
+    /// The option of a stage that is no file's to set, and why; `None` if all are.
+    #[must_use]
+    pub fn fixed_option(stage: &str) -> Option<(&'static str, &'static str)> {
+        if stage == STAGE {
+            return Some(("placement", "each key has one owner, whose memory it is in"));
+        }
+        downstream::keeps_order(stage)
+            .then_some(("permits", "operations of a server keep their order, a batch at a time"))
     }
 
     /// Finds everything that has the right shape and cannot be run, as pairs of a JSON pointer

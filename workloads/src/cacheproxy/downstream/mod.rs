@@ -174,12 +174,15 @@ pub fn stage_names(tier: &str, n_servers: usize) -> Vec<String> {
     (0..n_servers).flat_map(both).collect()
 }
 
+/// Whether the stage of this name does its operations in the order of their calls, which it does by
+/// having one permit.
+#[must_use]
+pub fn keeps_order(stage: &str) -> bool {
+    stage.split('-').any(|word| word == Side::Writes.name())
+}
+
 fn stage_name(tier: &str, side: Side, idx: usize) -> String {
-    let side = match side {
-        Side::Reads => "reads",
-        Side::Writes => "writes",
-    };
-    format!("{tier}-{side}-{idx}")
+    format!("{tier}-{}-{idx}", side.name())
 }
 
 /// One of the two stages of a server.
@@ -187,6 +190,15 @@ fn stage_name(tier: &str, side: Side, idx: usize) -> String {
 enum Side {
     Reads,
     Writes,
+}
+
+impl Side {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Reads => "reads",
+            Self::Writes => "writes",
+        }
+    }
 }
 
 /// What the two stages of one server are declared from.
