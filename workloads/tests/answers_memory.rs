@@ -4,20 +4,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::alloc::System;
+mod counted;
+
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::TcpStream;
 
-use forebay::Builder;
-use forebay::net::Address;
-use forebay_workloads::cacheproxy::{Cacheproxy, Config};
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use counted::{Service, live_bytes};
 
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 const N_KEYS: usize = 64;
 /// The largest value beside its key and what an item takes beside them.
 const VALUE_BYTES: usize = (1 << 20) - 200;
@@ -26,12 +19,6 @@ const READ_BYTES: usize = 64 << 10;
 /// What the answers may take: pieces that are queued and made, the commands, and what everything else
 /// in the process does meanwhile. All of them at once are 64 MiB.
 const ANSWERS_BYTES_MAX: usize = 1 << 20;
-
-/// Bytes that are allocated now.
-fn live_bytes() -> usize {
-    let stats = ALLOCATOR.stats();
-    stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)
-}
 
 /// The most bytes that are live, beyond those before, while so many are read.
 fn most_while_read(
@@ -53,18 +40,8 @@ fn most_while_read(
 
 #[test]
 fn a_slow_reader_of_many_large_values_has_a_few_pieces_of_them_made() {
-    let config: Config =
-        serde_json::from_str(r#"{"load": {"connections": 1, "keys": 1}}"#).unwrap();
-    let mut builder = Builder::new();
-    builder.quiet().shards(1);
-    let cacheproxy = Cacheproxy::declare(&mut builder, &config, &[]).unwrap();
-    let engine = builder.start().unwrap();
-    let any_port = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let Address::Tcp(address) = cacheproxy.serve(&engine, &any_port).unwrap() else {
-        panic!("asked for TCP")
-    };
-    let mut client = TcpStream::connect(address).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let service = Service::start();
+    let mut client = service.connect();
     let mut part = vec![0; READ_BYTES];
 
     let value = "v".repeat(VALUE_BYTES);
@@ -86,5 +63,5 @@ fn a_slow_reader_of_many_large_values_has_a_few_pieces_of_them_made() {
         assert!(most < ANSWERS_BYTES_MAX, "{most} bytes for {:?}", &asked[..8]);
     }
     drop(client);
-    assert!(engine.stop(PATIENCE).drained);
+    service.stop();
 }
