@@ -22,6 +22,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &[
             "W021:9:29 /stages/cache/placement",
             "W021:11:33 /stages/l2-writes-0/permits",
+            "W021:11:55 /stages/l2-writes-0/newest_first_us",
             "W021:12:5 /stages/l2-writes-1",
         ],
     ),

@@ -63,7 +63,8 @@ pub use stage::{
 };
 pub use task::{
     Background, Draining, Remote, Request, RequestOptions, Scope, Unit, UnitKey, add_source,
-    draining, is_draining, n_shards, on_shard, scope, spawn, spawn_background, this_shard,
+    draining, draining_since, is_draining, n_shards, on_shard, scope, spawn, spawn_background,
+    this_shard,
 };
 
 pub use futures_lite::future::{try_zip as try_join, zip as join};

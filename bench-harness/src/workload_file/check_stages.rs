@@ -30,10 +30,11 @@ pub(super) fn check_stages(file: &WorkloadFile, faults: &mut Faults) {
             let fault = Fault::new(IMPOSSIBLE, pointer.clone(), message);
             faults.put(Fault { on_key: true, help, allowed: declared.clone(), ..fault });
         }
-        if let Some((option, why)) = file.workload.fixed_option(name)
-            && is_set(stage, option)
-        {
-            faults.add(format!("{pointer}/{option}"), format!("cannot be set for `{name}`: {why}"));
+        for (option, why) in file.workload.fixed_options(name) {
+            if is_set(stage, option) {
+                let message = format!("cannot be set for `{name}`: {why}");
+                faults.add(format!("{pointer}/{option}"), message);
+            }
         }
         check_queue(&pointer, stage, file.engine.shards, faults);
         check_controllers(&pointer, stage, faults);
@@ -45,6 +46,7 @@ fn is_set(stage: &Stage, option: &str) -> bool {
     match option {
         "placement" => stage.placement.is_some(),
         "permits" => stage.permits.is_some(),
+        "newest_first_us" => stage.newest_first_us.is_some(),
         _ => unreachable!("no service fixes `{option}`"),
     }
 }

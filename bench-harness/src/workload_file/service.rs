@@ -65,13 +65,13 @@ impl Workload {
         names.into_iter().map(ToOwned::to_owned).collect()
     }
 
-    /// The option of a stage that is no file's to set, since what the service promises rests on it, and
-    /// why; `None` if all are.
+    /// The options of a stage that are no file's to set, since what the service promises rests on them,
+    /// and why.
     #[must_use]
-    pub fn fixed_option(&self, stage: &str) -> Option<(&'static str, &'static str)> {
+    pub fn fixed_options(&self, stage: &str) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Cacheproxy(_) => cacheproxy::Config::fixed_option(stage),
-            Self::Units(_) | Self::Echo(_) | Self::Staged(_) => None,
+            Self::Cacheproxy(_) => cacheproxy::Config::fixed_options(stage),
+            Self::Units(_) | Self::Echo(_) | Self::Staged(_) => &[],
         }
     }
 

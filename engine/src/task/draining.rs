@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use slotmap::{SlotMap, new_key_type};
 
 use super::records::Tasks;
+use crate::runtime::Time;
 use crate::runtime::guard::contain;
 
 new_key_type! { pub(super) struct ListenerKey; }
@@ -25,7 +26,17 @@ pub(super) type Listeners = RefCell<SlotMap<ListenerKey, Waker>>;
 /// Outside of a shard.
 #[must_use]
 pub fn is_draining() -> bool {
-    Tasks::current().refuses()
+    draining_since().is_some()
+}
+
+/// Since when this shard refuses new requests because the engine stops; `None` if it does not.
+///
+/// # Panics
+///
+/// Outside of a shard.
+#[must_use]
+pub fn draining_since() -> Option<Time> {
+    Tasks::current().refuses_since()
 }
 
 /// Waits until this shard refuses new requests because the engine stops: at once, when it does
@@ -50,7 +61,7 @@ impl Future for Draining {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.tasks.refuses() {
+        if self.tasks.refuses_since().is_some() {
             return Poll::Ready(());
         }
         // Wakers are foreign code: cloned before the list is borrowed, dropped after it.

@@ -18,7 +18,7 @@ mod background;
 mod draining;
 
 pub use background::{Background, spawn_background};
-pub use draining::{Draining, draining, is_draining};
+pub use draining::{Draining, draining, draining_since, is_draining};
 pub(crate) use records::Tasks;
 pub use remote::{Remote, on_shard};
 pub use request::{Request, RequestOptions, spawn};

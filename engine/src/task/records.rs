@@ -87,6 +87,8 @@ pub(crate) struct Tasks {
     pub(super) listeners: Listeners,
     pub(crate) counters: RequestCounters,
     door: Cell<Door>,
+    /// When the door was no longer open.
+    draining_since: Cell<Option<Time>>,
     /// Live requests that were asked to end: while there are none, no poll has to look.
     n_ending: Cell<usize>,
 }
@@ -106,6 +108,7 @@ impl Tasks {
             listeners: Listeners::default(),
             counters: RequestCounters::default(),
             door: Cell::new(Door::Open),
+            draining_since: Cell::new(None),
             n_ending: Cell::new(0),
         })
     }
@@ -131,18 +134,25 @@ impl Tasks {
     /// Refuses further requests of this shard, but for those that are also begun while it drains; what
     /// other shards send is still served.
     pub(crate) fn refuse_new(&self) {
-        self.door.set(self.door.get().max(Door::Ajar));
-        self.tell_draining();
+        self.leave(Door::Ajar);
     }
 
-    /// Whether requests of this shard are refused.
-    pub(super) fn refuses(&self) -> bool {
-        self.door.get() != Door::Open
+    /// Since when requests of this shard are refused.
+    pub(super) fn refuses_since(&self) -> Option<Time> {
+        self.draining_since.get()
     }
 
     /// Refuses all further requests.
     pub(crate) fn close(&self) {
-        self.door.set(Door::Shut);
+        self.leave(Door::Shut);
+    }
+
+    /// Opens the door no wider than this from now on.
+    fn leave(&self, door: Door) {
+        self.door.set(self.door.get().max(door));
+        if self.draining_since.get().is_none() {
+            self.draining_since.set(Some(self.core.now()));
+        }
         self.tell_draining();
     }
 

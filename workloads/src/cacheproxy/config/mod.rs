@@ -40,7 +40,7 @@ pub struct Config {
 impl Config {
     /// Names of the stages that the service declares, in order of rank: that of the keys that a shard
     /// owns, then two for each server of each tier. The limits of a tier set those of all its servers
-    /// alike; what a file sets for one by name stands instead, but for what is [fixed](Self::fixed_option).
+    /// alike; what a file sets for one by name stands instead, but for what is [fixed](Self::fixed_options).
     #[must_use]
     pub fn stages(&self) -> Vec<String> {
         let of_tiers = self.service.tiers().filter_map(|(name, tier)| {
@@ -51,14 +51,20 @@ impl Config {
         std::iter::once(STAGE.to_owned()).chain(of_tiers.flatten()).collect()
     }
 
-    /// The option of a stage that is no file's to set, and why; `None` if all are.
+    /// The options of a stage that are no file's to set, and why.
     #[must_use]
-    pub fn fixed_option(stage: &str) -> Option<(&'static str, &'static str)> {
-        if stage == STAGE {
-            return Some(("placement", "each key has one owner, whose memory it is in"));
+    pub fn fixed_options(stage: &str) -> &'static [(&'static str, &'static str)] {
+        const OF_KEYS: &[(&str, &str)] =
+            &[("placement", "each key has one owner, whose memory it is in")];
+        const IN_ORDER: &[(&str, &str)] = &[
+            ("permits", "operations of a server keep their order, a batch at a time"),
+            ("newest_first_us", "operations of a server keep their order"),
+        ];
+        match stage {
+            STAGE => OF_KEYS,
+            _ if downstream::keeps_order(stage) => IN_ORDER,
+            _ => &[],
         }
-        downstream::keeps_order(stage)
-            .then_some(("permits", "operations of a server keep their order, a batch at a time"))
     }
 
     /// Finds everything that has the right shape and cannot be run, as pairs of a JSON pointer

@@ -10,7 +10,7 @@ use std::io;
 use std::time::Duration;
 
 use forebay::net::{Chunk, Connection};
-use forebay::{Draining, Time, draining, now};
+use forebay::{Draining, Time, draining, draining_since, now};
 use futures_lite::future::{or, pending, poll_once};
 
 use crate::cacheproxy::config::Limits;
@@ -62,12 +62,11 @@ pub(super) struct Hearing<'a> {
     connection: &'a Connection,
     patience: Patience,
     stop: Draining,
-    stop_began: Option<Time>,
 }
 
 impl<'a> Hearing<'a> {
     pub(super) fn of(connection: &'a Connection, patience: Patience) -> Self {
-        Self { connection, patience, stop: draining(), stop_began: None }
+        Self { connection, patience, stop: draining() }
     }
 
     /// What the client says next; `None` where the connection is at its end.
@@ -75,17 +74,23 @@ impl<'a> Hearing<'a> {
         let speech = if decoder.is_between() { Speech::Between } else { Speech::Within };
         let mut silent_since = now();
         loop {
-            let ends_at = self.patience.ends_at(silent_since, self.stop_began, speech);
+            let stop_began = draining_since();
+            let ends_at = self.patience.ends_at(silent_since, stop_began, speech);
             // Most connections have no bound for most of their time, and set none.
             if ends_at != Time::NEVER {
                 self.connection.read_by(Some(ends_at));
             }
-            match self.heard().await {
+            // One that never pauses would be read for ever: what has come is read before the time is
+            // looked at.
+            if stop_began.is_some() && ends_at <= now() {
+                return None;
+            }
+            match self.heard(stop_began).await {
                 Heard::Said(chunk) => return chunk,
-                Heard::Stop => self.stop_began = Some(now()),
+                Heard::Stop => {}
                 // A connection that breaks is its client's to notice: there is nobody else to tell.
                 Heard::Nothing(error) if error.kind() != io::ErrorKind::TimedOut => return None,
-                Heard::Nothing(_) if self.stop_began.is_some() => return None,
+                Heard::Nothing(_) if stop_began.is_some() => return None,
                 Heard::Nothing(_) => {
                     self.until_all_has_left().await?;
                     silent_since = now();
@@ -94,7 +99,7 @@ impl<'a> Hearing<'a> {
         }
     }
 
-    async fn heard(&mut self) -> Heard {
+    async fn heard(&mut self, stop_began: Option<Time>) -> Heard {
         let read = async {
             match self.connection.read().await {
                 Ok(chunk) => Heard::Said(chunk),
@@ -102,7 +107,7 @@ impl<'a> Hearing<'a> {
             }
         };
         let told = async {
-            match self.stop_began {
+            match stop_began {
                 None => (&mut self.stop).await,
                 Some(_) => pending().await,
             }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use forebay::net::{ConnectOptions, Connection, Listener};
 use forebay::sim::{SimOptions, Simulation};
-use forebay::{Phase, Reply, RequestOptions, draining, now, sleep};
+use forebay::{Phase, Reply, RequestOptions, draining, draining_since, now, sleep};
+use futures_lite::future::or;
 
 use super::*;
 use crate::cacheproxy::downstream::UnansweredReads;
@@ -324,6 +325,65 @@ fn a_stop_waits_for_a_last_word_after_each_answer_and_not_for_ever() {
     let (n_answers, heard_for) = await_reply(&mut sim, &asking);
     assert_eq!(n_answers, limits.drain_ms / (limits.last_word_ms * 4 / 5));
     assert!(heard_for <= limits.drain_within(), "{heard_for:?}");
+}
+
+/// There is always something of its to be read, so no time passes in which a stop would be heard.
+#[test]
+fn a_stop_ends_for_a_client_that_never_pauses() {
+    let limits = Limits { drain_ms: 50, ..Limits::default() };
+    let (mut sim, address) = serving(1, limits);
+    let asking =
+        sim.handle().submit(1, RequestOptions::default().also_draining(), move || async move {
+            let connection =
+                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+            let says = async {
+                while connection.write(b"get a\r\n".repeat(2_000)).await.is_ok() {}
+                std::future::pending().await
+            };
+            let hears = async { while let Ok(Some(_)) = connection.read().await {} };
+            or(says, hears).await;
+            now().since(draining_since().expect("nobody else ends it"))
+        });
+    let asking = asking.unwrap();
+    assert!(!sim.run_until(2_000, |_sim| false));
+    sim.enter_phase(Phase::Draining);
+    let heard_for = await_reply(&mut sim, &asking);
+    assert!(heard_for < limits.drain_within(), "{heard_for:?}");
+}
+
+/// The time of a stop is the same for all, whatever they were doing when it began.
+#[test]
+fn a_stop_is_not_longer_for_who_takes_in_answers_when_it_begins() {
+    const VALUE_BYTES: usize = 60_000;
+    const N_GETS: usize = 30;
+    let limits = Limits { drain_ms: 1_000, ..Limits::default() };
+    let (mut sim, address) = serving(1, limits);
+    let asking =
+        sim.handle().submit(1, RequestOptions::default().also_draining(), move || async move {
+            let connection =
+                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+            let head = format!("set a 0 0 {VALUE_BYTES}\r\n");
+            let set = [head.as_bytes(), &[b'x'; VALUE_BYTES], b"\r\n"].concat();
+            connection.write(set).await.unwrap();
+            connection.write(b"get a\r\n".repeat(N_GETS)).await.unwrap();
+            draining().await;
+            sleep(millis(limits.drain_ms) * 4 / 5).await;
+            let answer_bytes =
+                format!("VALUE a 0 {VALUE_BYTES}\r\n\r\nEND\r\n").len() + VALUE_BYTES;
+            read(&connection, b"STORED\r\n".len() + N_GETS * answer_bytes).await;
+            while connection.write(b"mn\r\n".to_vec()).await.is_ok()
+                && !read(&connection, b"MN\r\n".len()).await.is_empty()
+            {
+                sleep(millis(limits.last_word_ms) / 2).await;
+            }
+            now().since(draining_since().expect("it has begun"))
+        });
+    let asking = asking.unwrap();
+    assert!(!sim.run_until(50_000, |_sim| false));
+    sim.enter_phase(Phase::Draining);
+    let heard_for = await_reply(&mut sim, &asking);
+    let most = millis(limits.drain_ms + limits.last_word_ms);
+    assert!(heard_for < most, "{heard_for:?}");
 }
 
 /// Nobody is idle who still takes in answers, however slowly; whoever is silent then is.
