@@ -103,3 +103,42 @@ pub(super) fn of_clients(builder: &mut Builder, owned: StageRef<Owned>) {
 pub(super) fn of_memory(builder: &mut Builder, owned: StageRef<Owned>) {
     builder.metrics(PLACE, MEMORY, move || owned.instance().stats().unwrap_or_default());
 }
+
+#[cfg(test)]
+mod tests {
+    use forebay::net::Address;
+    use forebay::sim::SimOptions;
+    use forebay::{Builder, Phase};
+
+    use super::super::{Cacheproxy, Config};
+
+    const STEPS_MAX: u64 = 10_000;
+
+    /// Names of what a shard of this service tells.
+    fn told(service: &str) -> Vec<&'static str> {
+        let text = format!(r#"{{"load": {{"connections": 1, "keys": 1}}, "service": {service}}}"#);
+        let config: Config = serde_json::from_str(&text).unwrap();
+        let backend: Address = "127.0.0.1:11211".parse().unwrap();
+        let mut builder = Builder::new();
+        Cacheproxy::declare(&mut builder, &config, &[backend]).unwrap();
+        let mut sim = builder.simulate(SimOptions::new(1, 1)).unwrap();
+        assert!(sim.run_until(STEPS_MAX, |sim| sim.phase(0) == Phase::Running));
+        sim.snapshot(0).service.iter().map(|metric| metric.name).collect()
+    }
+
+    #[test]
+    fn memory_is_told_of_where_a_tier_is_kept_there() {
+        for (service, is_told) in [
+            (r#"{"l1": {"embedded": {}}}"#, true),
+            (r#"{"l1": {"memcached": {}}}"#, false),
+            (
+                r#"{"orchestration": "l1_l2", "l1": {"embedded": {}}, "l2": {"memcached": {}}}"#,
+                true,
+            ),
+        ] {
+            let told = told(service);
+            assert!(told.contains(&"commands"), "{service}: {told:?}");
+            assert_eq!(told.contains(&"current_items"), is_told, "{service}: {told:?}");
+        }
+    }
+}
