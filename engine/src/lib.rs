@@ -44,7 +44,8 @@ pub use fs::File;
 pub use limits::Limits;
 pub use mesh::LaneLedger;
 pub use metrics::{
-    Distribution, LongPoll, NetSnapshot, SealCounts, ShardSnapshot, StageLedger, StageSnapshot,
+    Distribution, Labels, LongPoll, Metric, MetricRow, MetricSnapshot, MetricValue, NetSnapshot,
+    SealCounts, ShardSnapshot, StageLedger, StageSnapshot,
 };
 pub use runtime::affinity::{self, CpuId, CpuList};
 pub use runtime::bridge::Bridge;

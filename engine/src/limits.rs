@@ -153,6 +153,10 @@ pub(crate) const NET_EVENTS: usize = 1_024;
 /// How often a busy shard publishes its metrics.
 pub(crate) const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 
+/// Rows that a service's own metrics have, all together: more than a service has numbers to tell, and
+/// few enough to be read within a turn, as each publication does. A page holds them for each shard.
+pub(crate) const METRIC_ROWS_MAX: usize = 256;
+
 const _: () = assert!(WAIT_CAP.as_nanos() <= 10_000_000, "rule 2 allows at most 10 ms");
 const _: () = assert!(WAIT_CAP.as_nanos() < IDLE_CAP.as_nanos());
 

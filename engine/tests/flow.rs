@@ -28,3 +28,5 @@ mod units;
 mod across;
 #[path = "flow/outside.rs"]
 mod outside;
+#[path = "flow/service.rs"]
+mod service;

@@ -29,6 +29,17 @@ fn a_client_stores_and_reads_and_the_admin_pages_tell_of_it() {
         page.lines().find(|line| line.starts_with("forebay_stage_offered_total{stage=\"cache\""));
     // A set, two keys of a get, and a meta get.
     assert!(calls.is_some_and(|line| line.ends_with(" 4")), "{calls:?}");
+    for told in [
+        r#"commands_total{shard="0",command="set",status="hit"} 1"#,
+        r#"commands_total{shard="0",command="get",status="hit"} 2"#,
+        r#"commands_total{shard="0",command="get",status="miss"} 1"#,
+        r#"connections_total{shard="0"} 1"#,
+        r#"items_total{shard="0"} 1"#,
+        r#"current_items{shard="0"} 1.0"#,
+    ] {
+        let told = format!("forebay_cache_{told}");
+        assert!(page.lines().any(|line| line == told), "{told} is not in\n{page}");
+    }
     assert!(get(&admin, "/ready").starts_with("HTTP/1.1 200 OK\r\n"));
     assert_eq!(server.end(Signal::TERM), Some(0));
 }

@@ -10,7 +10,7 @@ use super::handle::Handle;
 use super::stop::Engine;
 use crate::error::StartError;
 use crate::limits::Limits;
-use crate::metrics::ShardSnapshot;
+use crate::metrics::{Metric, ServiceMetrics, ShardSnapshot};
 use crate::runtime::ShardId;
 use crate::runtime::affinity::CpuId;
 use crate::runtime::clock::Clock;
@@ -103,6 +103,7 @@ pub struct Builder {
     recording: bool,
     quiet: bool,
     stages: Vec<Declared>,
+    service: ServiceMetrics,
 }
 
 impl std::fmt::Debug for Builder {
@@ -133,6 +134,7 @@ impl Builder {
             recording: false,
             quiet: false,
             stages: Vec::new(),
+            service: ServiceMetrics::default(),
         }
     }
 
@@ -309,6 +311,57 @@ impl Builder {
         self.stages.iter().map(|stage| stage.name)
     }
 
+    /// Adds numbers of the service's own to what each shard publishes ([`ShardSnapshot::service`]),
+    /// for pages to show as `PLACE_NAME`: 256 rows at most, of all calls together. A place may have
+    /// several tables.
+    ///
+    /// Each shard calls a copy of `count`, once its stages are made: whenever a snapshot is asked
+    /// for, and every 50 ms while the shard is busy. It runs within a turn, so it reads what has been
+    /// counted and does no more. If it panics its table is left out of that snapshot.
+    ///
+    /// ```no_run
+    /// # use forebay::{Batch, Builder, Metric, Stage, StageOptions};
+    /// # use std::cell::Cell;
+    /// # use std::convert::Infallible;
+    /// # use std::rc::Rc;
+    /// #[derive(Default)]
+    /// struct Double { n_odd: Cell<u64> }
+    /// # impl Stage for Double {
+    /// #     type Item = u64;
+    /// #     type Key = u64;
+    /// #     type Class = ();
+    /// #     type Value = u64;
+    /// #     type Error = Infallible;
+    /// #     fn key(item: &u64) -> u64 { *item }
+    /// #     fn class(_: &u64) {}
+    /// #     async fn run(self: Rc<Self>, _: Batch<Self>) -> Result<(), Infallible> { Ok(()) }
+    /// # }
+    ///
+    /// const METRICS: &[Metric<u64>] =
+    ///     &[Metric::counter("odd", "Odd numbers that were doubled.", &[(&[], |n_odd| *n_odd)])];
+    ///
+    /// let mut builder = Builder::new();
+    /// let double =
+    ///     builder.stage("double", StageOptions::default(), |_| async { Ok(Double::default()) });
+    /// builder.metrics("double", METRICS, move || double.instance().n_odd.get());
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the place is not one word of letters and digits, or is the engine's; if a name is taken, or
+    /// a metric is not as [`Metric`] tells; if there are too many rows.
+    pub fn metrics<S>(
+        &mut self,
+        place: &'static str,
+        table: &'static [Metric<S>],
+        count: impl Fn() -> S + Clone + Send + 'static,
+    ) -> &mut Self {
+        if let Err(problem) = self.service.declare(place, table, count) {
+            panic!("{problem}");
+        }
+        self
+    }
+
     pub(crate) fn check(&self, n_shards: usize) -> Result<(), StartError> {
         if let Some((limit, problem)) = self.limits.problem() {
             return Err(StartError::Limit { limit, problem });
@@ -331,6 +384,7 @@ impl Builder {
             names: self.stage_names().collect(),
             recording: self.recording,
             factories: self.stages.iter().map(Declared::factory).collect(),
+            service: self.service.clone(),
             done: Box::new(done),
         }
     }

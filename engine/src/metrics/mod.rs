@@ -3,10 +3,13 @@
 
 mod net;
 mod stage;
+mod service;
 mod shard;
 
 pub(crate) use net::NetMetrics;
 pub use net::NetSnapshot;
+pub(crate) use service::ServiceMetrics;
+pub use service::{Labels, Metric, MetricRow, MetricSnapshot, MetricValue};
 pub(crate) use shard::ShardMetrics;
 pub use shard::{LongPoll, ShardSnapshot};
 pub(crate) use stage::StageMetrics;

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use super::{Counter, NetSnapshot, StageLedger, StageSnapshot};
+use super::{Counter, MetricSnapshot, NetSnapshot, StageLedger, StageSnapshot};
 use crate::limits::LONG_POLL;
 use crate::runtime::ready::Site;
 use crate::runtime::{ShardId, Time, nanos};
@@ -79,6 +79,7 @@ impl ShardMetrics {
             requests_closed: 0,
             stages: Vec::new(),
             ledgers: Vec::new(),
+            service: Vec::new(),
         }
     }
 }
@@ -137,4 +138,7 @@ pub struct ShardSnapshot {
     pub stages: Vec<StageSnapshot>,
     /// The books of its stages, in the same order.
     pub ledgers: Vec<StageLedger>,
+    /// What the service tells of itself, in the order of [`Builder::metrics`](crate::Builder::metrics);
+    /// a table whose reading panicked is left out.
+    pub service: Vec<MetricSnapshot>,
 }

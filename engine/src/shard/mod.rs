@@ -6,17 +6,18 @@ mod stop;
 mod setup;
 mod stopwatch;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 pub(crate) use setup::{Factory, Setup, erase};
 
 use crate::mesh::{LaneLedger, Mesh};
-use crate::metrics::{ShardMetrics, ShardSnapshot};
+use crate::metrics::{ServiceMetrics, ShardMetrics, ShardSnapshot};
 use crate::net::Net;
 use crate::runtime::core::Core;
 use crate::runtime::core::Due;
+use crate::runtime::guard::Contained;
 use crate::runtime::hosted::{Hosted, Next, Seen, TurnRecord};
 use crate::runtime::lane::Parcel;
 use crate::runtime::ring::Ring;
@@ -45,6 +46,8 @@ pub(crate) struct Shard {
     mesh: Mesh,
     net: Rc<Net>,
     metrics: ShardMetrics,
+    /// What the service tells of itself; it may ask its stages, so not before they are there.
+    service: OnceCell<Contained<ServiceMetrics>>,
     shown: Shown,
     phase: Cell<Phase>,
     /// The pass that runs: tasks of it that have not run yet.
@@ -66,6 +69,7 @@ impl Shard {
             mesh: Mesh::new(Rc::clone(&core)),
             net: Net::new(Rc::clone(&core), ring),
             metrics: ShardMetrics::default(),
+            service: OnceCell::new(),
             shown,
             phase: Cell::new(Phase::Starting),
             pass_left: Cell::new(0),
@@ -121,6 +125,10 @@ impl Shard {
             (counted.oldest_wait, counted.controls) = (stage.oldest_wait(), stage.readings());
             snapshot.stages.push(counted);
             snapshot.ledgers.push(stage.ledger());
+        }
+        if let Some(service) = self.service.get() {
+            // Entered anew: the turn in which the stages were made began without them.
+            snapshot.service = self.enter(|| service.get().read());
         }
         snapshot
     }

@@ -7,8 +7,9 @@ use std::rc::Rc;
 
 use super::Shard;
 use crate::error::StartError;
+use crate::metrics::ServiceMetrics;
 use crate::runtime::core::{Context, Core};
-use crate::runtime::guard::{Guarded, Panicked};
+use crate::runtime::guard::{Contained, Guarded, Panicked};
 use crate::runtime::shared::board::Phase;
 use crate::stage::AnyStage;
 
@@ -25,6 +26,7 @@ pub(crate) struct Setup {
     pub(crate) names: Vec<&'static str>,
     pub(crate) recording: bool,
     pub(crate) factories: Vec<Factory>,
+    pub(crate) service: ServiceMetrics,
     pub(crate) done: Box<dyn FnOnce(Result<(), StartError>) + Send>,
 }
 
@@ -37,7 +39,7 @@ impl std::fmt::Debug for Setup {
 /// Spawns the task that runs the factories; the shard's own turns drive it.
 pub(super) fn begin(shard: &Rc<Shard>, setup: Setup) {
     let owner = Rc::clone(shard);
-    let Setup { names, recording, factories, done } = setup;
+    let Setup { names, recording, factories, service, done } = setup;
     if recording {
         shard.keep_log();
     }
@@ -45,6 +47,7 @@ pub(super) fn begin(shard: &Rc<Shard>, setup: Setup) {
         let made = make_all(&owner, names, factories).await;
         let result = made.map(|stages| {
             owner.stages.replace(stages.into());
+            owner.service.set(Contained::new(service)).expect("a shard is set up once");
             if owner.phase.get() == Phase::Starting {
                 owner.phase.set(Phase::Running);
                 owner.shown.board.reach(owner.id().index(), Phase::Running);

@@ -2,15 +2,22 @@
 //!
 //! The crate `prometheus-client` writes the text; nothing is counted in its own types, whose counts
 //! are atomics of the whole process. A collector reads what shards have published when it is asked.
-//! Labels are numbers of shards and names of stages: as many as there are of them.
+//! Labels are numbers of shards and names of stages, as many as there are of them, and those that a
+//! service has given its own numbers before it started.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay::{Distribution, ShardSnapshot, ShedReason, StageSnapshot};
+use forebay::{
+    Distribution, MetricSnapshot, MetricValue, ShardSnapshot, ShedReason, StageSnapshot,
+};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, text,
+};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
@@ -136,6 +143,10 @@ impl Collector for Shards {
         for (name, help, times) in STAGE_TIMES {
             family(&mut encoder, name, help, self.quantiles(*times))?;
         }
+        for metric in self.of_service() {
+            let name = format!("{}_{}", metric.place, metric.name);
+            family(&mut encoder, &name, metric.help, self.rows(metric))?;
+        }
         Ok(())
     }
 }
@@ -185,14 +196,54 @@ impl Shards {
             })
         })
     }
+
+    /// What the service tells of itself, each name once. A shard may tell less than another: what it
+    /// could not read is left out.
+    fn of_service(&self) -> impl Iterator<Item = &MetricSnapshot> {
+        let mut told = BTreeSet::new();
+        let metrics = self.0.iter().flat_map(|shard| &shard.service);
+        metrics.filter(move |metric| told.insert((metric.place, metric.name)))
+    }
+
+    /// The rows of this name on all shards.
+    fn rows(&self, of: &MetricSnapshot) -> impl Iterator<Item = (Vec<Label>, Own)> {
+        let is_of =
+            move |metric: &&MetricSnapshot| (metric.place, metric.name) == (of.place, of.name);
+        self.shards().flat_map(move |(shard, snapshot)| {
+            let rows = snapshot.service.iter().filter(is_of).flat_map(|metric| &metric.rows);
+            rows.map(move |(own, value)| {
+                let own = own.iter().map(|(label, value)| (*label, (*value).to_owned()));
+                (std::iter::once(shard.clone()).chain(own).collect(), Own(*value))
+            })
+        })
+    }
+}
+
+/// A value of a service's own.
+struct Own(MetricValue);
+
+impl EncodeMetric for Own {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        match self.0 {
+            MetricValue::Counter(count) => ConstCounter::new(count).encode(encoder),
+            MetricValue::Gauge(value) => ConstGauge::new(value).encode(encoder),
+        }
+    }
+
+    fn metric_type(&self) -> MetricType {
+        match self.0 {
+            MetricValue::Counter(_) => MetricType::Counter,
+            MetricValue::Gauge(_) => MetricType::Gauge,
+        }
+    }
 }
 
 /// All values of one name.
-fn family<M: EncodeMetric, const N: usize>(
+fn family<L: EncodeLabelSet, M: EncodeMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    values: impl Iterator<Item = ([Label; N], M)>,
+    values: impl Iterator<Item = (L, M)>,
 ) -> Result<(), fmt::Error> {
     let mut values = values.peekable();
     // Nothing counted, nothing told: a name without a value has no type yet.
@@ -202,4 +253,77 @@ fn family<M: EncodeMetric, const N: usize>(
         value.encode(family.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic;
+
+    use forebay::sim::SimOptions;
+    use forebay::{Builder, Labels, Metric, Phase, this_shard};
+
+    use super::*;
+
+    const N_SHARDS: usize = 2;
+    const STEPS_MAX: u64 = 10_000;
+    const ODD: &[Metric<u64>] = &[Metric::counter("odd", "Odd numbers.", &[(&[], |n| *n)])];
+    const HALF: Labels = &[("of", "a\"b"), ("part", "half")];
+    const LEVEL: &[Metric<f64>] = &[Metric::gauge(
+        "level",
+        "How full it is.",
+        &[(&[], |level| *level), (HALF, |level| *level / 2.0)],
+    )];
+
+    #[test]
+    fn a_service_is_told_of_by_name_with_the_rows_of_all_shards() {
+        let mut builder = Builder::new();
+        builder.metrics("numbers", ODD, || {
+            let shard = this_shard().index();
+            assert!(shard > 0, "planted: the first shard cannot tell");
+            7
+        });
+        builder.metrics("tank", LEVEL, || this_shard().index() as f64 + 0.5);
+        let mut sim = builder.simulate(SimOptions::new(1, N_SHARDS)).unwrap();
+        let run = |sim: &forebay::sim::Simulation| {
+            (0..N_SHARDS).all(|shard| sim.phase(shard) == Phase::Running)
+        };
+        assert!(sim.run_until(STEPS_MAX, run));
+        let page =
+            text((0..N_SHARDS).map(|shard| Arc::new(sim.snapshot(shard))).collect()).unwrap();
+        let lines: Vec<_> = page
+            .lines()
+            .filter(|line| line.contains("forebay_numbers_") || line.contains("forebay_tank_"))
+            .collect();
+        let expected = [
+            "# HELP forebay_tank_level How full it is.",
+            "# TYPE forebay_tank_level gauge",
+            "forebay_tank_level{shard=\"0\"} 0.5",
+            r#"forebay_tank_level{shard="0",of="a\"b",part="half"} 0.25"#,
+            "forebay_tank_level{shard=\"1\"} 1.5",
+            r#"forebay_tank_level{shard="1",of="a\"b",part="half"} 0.75"#,
+            "# HELP forebay_numbers_odd Odd numbers.",
+            "# TYPE forebay_numbers_odd counter",
+            "forebay_numbers_odd_total{shard=\"1\"} 7",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn no_metric_of_a_service_can_have_a_name_of_the_engines() {
+        let declare = |place| {
+            Builder::new().metrics(place, ODD, || 1);
+        };
+        let counters = SHARD_COUNTERS.iter().map(|row| row.0);
+        let shards = counters.chain(SHARD_SECONDS.iter().map(|row| row.0));
+        let shards = shards.chain(SHARD_GAUGES.iter().map(|row| row.0));
+        let stages = STAGE_COUNTERS.iter().map(|row| row.0);
+        let stages = stages.chain(STAGE_GAUGES.iter().map(|row| row.0));
+        let stages = stages.chain(STAGE_TIMES.iter().map(|row| row.0));
+        for name in shards.chain(stages).chain([STAGE_READINGS, STAGE_SHED]) {
+            let place = name.split('_').next().unwrap();
+            let is_refused = panic::catch_unwind(|| declare(place)).is_err();
+            assert!(is_refused, "{name}");
+        }
+        declare("numbers");
+    }
 }

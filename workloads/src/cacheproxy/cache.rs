@@ -55,6 +55,16 @@ impl Owned {
         spawn_background(work_off(Rc::clone(&held))).detach();
         Self { held, census: Rc::default() }
     }
+
+    /// What this shard has in memory and has done with it; `None` if nothing is kept there.
+    pub(super) fn stats(&self) -> Option<Stats> {
+        self.held.stats()
+    }
+
+    /// What this shard has counted of its clients.
+    pub(super) fn counted(&self) -> Counted {
+        self.census.counted()
+    }
 }
 
 impl Stage for Owned {
@@ -177,7 +187,7 @@ impl Cache {
         let owned = self.owned;
         let of_shards = everywhere(move || {
             let here = owned.instance();
-            (here.held.stats(), here.census.counted())
+            (here.stats(), here.counted())
         });
         let (mut stats, mut counted) = (None::<Stats>, Counted::default());
         for (of_store, of_shard) in of_shards.await? {

@@ -20,6 +20,7 @@ use super::config::{ChunkedTier, Config, Embedded, Limits, Orchestration, TierCo
 use super::connection::{self, Site};
 use super::downstream::{self, Downstream};
 use super::held::Held;
+use super::metrics;
 use super::store::{BYTES_MIN, Options, Store, bytes_min_for};
 use super::tier::Tier;
 use super::tiers::{Policy, Tiers};
@@ -91,7 +92,7 @@ impl Cacheproxy {
     ///
     /// # Panics
     ///
-    /// If the builder has a stage of these names.
+    /// If the builder has a stage of these names, or metrics of a `cache`.
     pub fn declare(
         builder: &mut Builder,
         config: &Config,
@@ -134,6 +135,11 @@ impl Cacheproxy {
             (TierPlan::Memcached(downstream), None) => Some(downstream.clone()),
             _ => None,
         };
+        metrics::of_clients(builder, owned);
+        let in_memory = |tier: &TierPlan| matches!(tier, TierPlan::Embedded(_));
+        if in_memory(&upper) || lower.as_ref().is_some_and(|(tier, _)| in_memory(tier)) {
+            metrics::of_memory(builder, owned);
+        }
         plan.set(Plan { upper, lower }).expect("set once, here");
         let cache = Cache::new(owned, downstream, service.unanswered_reads());
         Ok(Self { cache, limits: service.limits })

@@ -29,6 +29,7 @@ mod cache;
 mod run;
 mod connection;
 mod stats;
+mod metrics;
 mod config;
 mod deploy;
 pub mod load;
