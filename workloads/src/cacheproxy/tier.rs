@@ -66,7 +66,7 @@ impl Tier {
     }
 
     /// Makes all items that can be reached from this shard nothing, now or when this time comes: those
-    /// of this shard's memory, or of all servers.
+    /// of this shard's memory, or of all servers. For a client only where [`Self::may_flush_all`].
     pub(super) async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
         match self {
             Self::Embedded { store, clock } => {

@@ -173,13 +173,13 @@ impl Chunked {
         }
     }
 
-    /// What becomes of a `flush_all`.
+    /// What becomes of a client's `flush_all`: for whoever hears one to ask, before it is done.
     #[must_use]
     pub fn flushing(&self) -> FlushAll {
         self.downstream.flushing()
     }
 
-    /// Does what [`Downstream::flush_all`] does; a value that is written meanwhile may be lost.
+    /// Does what [`Downstream::flush_all`] does, for clients or not; a value that is written meanwhile may be lost.
     ///
     /// # Errors
     ///

@@ -2,8 +2,10 @@
 //! whatever becomes of the upper tier and of callers.
 //!
 //! Method: `sequential` holds random operations against a single store, with an upper tier that fails
-//! by a seed; `outage` takes the upper tier away and brings it back; `concurrent` polls several callers in random order on tiers that give way, drops some
-//! half-way, and judges every read by what was acknowledged before it. Faults are planted in both.
+//! by a seed; `outage` takes the upper tier away and brings it back; `served` has a tier of servers as
+//! they speak, with the limits of their protocol; `concurrent` polls several callers in random order on
+//! tiers that give way, drops some half-way, and judges every read by what was acknowledged before it.
+//! Faults are planted in both kinds of random operations.
 //!
 //! One seed again: `FOREBAY_TIERS_SEED=17 cargo test -p forebay-workloads tiers`; more of them:
 //! `FOREBAY_TIERS_SEEDS=300`.
@@ -11,6 +13,7 @@
 mod sequential;
 mod concurrent;
 mod outage;
+mod served;
 
 use std::rc::Rc;
 
