@@ -200,6 +200,9 @@ impl Tiers {
 
     /// Makes the copy of a key what its item is, or drops it.
     async fn make_right(&self, key: &Key, what: What) -> Result<(), Failure> {
+        if !self.upper.can_hold(key) {
+            return Ok(());
+        }
         let is_whole = leaves_nothing_old(&what);
         match self.upper.apply(&Operation { key: key.clone(), what }).await {
             Outcome::Stored(_) | Outcome::Hit(_) | Outcome::Miss | Outcome::Deleted => {

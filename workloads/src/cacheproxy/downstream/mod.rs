@@ -40,10 +40,10 @@ use futures_util::future::join_all;
 
 pub use config::{Config, FlushAll, Server, ServerLimits, UnansweredReads};
 
-use self::pool::Pool;
+use self::pool::{DIALECT, Pool};
 use self::reads::Reads;
 use self::writes::{Sharing, Writes};
-use super::operation::{ExpTime, Failure, Operation, Outcome, What};
+use super::operation::{ExpTime, Failure, Key, Operation, Outcome, What};
 use super::route::Route;
 
 /// Failed batches in a row, or nearly, until a server is left alone: fewer, and one lost connection
@@ -136,6 +136,12 @@ impl Downstream {
             What::Get(get) if get.may_be_shared() => stages.reads.call(operation).await,
             _ => stages.writes.call(operation).await,
         })
+    }
+
+    /// Whether servers can have an item of this key: the others cannot be said to them.
+    #[must_use]
+    pub fn can_hold(&self, key: &Key) -> bool {
+        DIALECT.can_say(key)
     }
 
     /// What becomes of a client's `flush_all`: for whoever hears one to ask, before it is done.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use forebay::net::{Address, ListenOptions, Listener};
 use forebay::{now, spawn_background};
+use futures_util::future::join_all;
 
 use super::*;
 use crate::cacheproxy::downstream::{Config, Downstream};
@@ -96,6 +97,39 @@ fn servers_above_that_no_client_may_flush_are_flushed_when_they_were_passed_by()
         let tiers = above_memory(downstream);
         assert!(!tiers.upper.may_flush_all());
         tiers.ledger.borrow_mut().pass_by();
+        tiers.nothing_is_left().await.unwrap();
+    });
+}
+
+#[test]
+fn doubts_of_every_key_end_once_servers_below_answer_again() {
+    before_servers(&[Duration::from_secs(3)], async |downstream| {
+        let clock = Clock::set();
+        let upper = Tier::embedded(store(ITEM_BYTES_MAX), clock);
+        let tiers = Tiers::new(upper, Tier::Memcached(downstream), Policy::Fill, clock);
+        let keys = [key("clean"), key("not clean")];
+        let writes = keys.each_ref().map(|key| set(key, "value"));
+        // Both in one batch: the next comes into the pause that follows.
+        let outcomes = join_all(writes.iter().map(|write| tiers.ask(write))).await;
+        assert_eq!(outcomes, [const { Outcome::Failed(Failure::Unanswered) }; 2]);
+        assert!(keys.iter().all(|key| tiers.is_doubted(key)));
+        // Nobody was told of it, but somebody may have gone before he was told.
+        let unsayable = Key::new(&[b' '; 200]).unwrap();
+        let write = tiers.ledger.borrow_mut().begin_write(&unsayable);
+        tiers.ledger.borrow_mut().give_up_write(&unsayable, write);
+        sleep(Duration::from_secs(3)).await;
+        tiers.nothing_is_left().await.unwrap();
+    });
+}
+
+#[test]
+fn a_key_that_servers_above_cannot_be_told_leaves_no_doubt() {
+    before_servers(&[Duration::ZERO], async |downstream| {
+        let tiers = above_memory(downstream);
+        let key = Key::new(&[b' '; 200]).unwrap();
+        assert!(matches!(tiers.ask(&set(&key, "value")).await, Outcome::Stored(_)));
+        assert_eq!(tiers.n_doubts(), 0);
+        assert!(matches!(tiers.ask(&plain_get(&key)).await, Outcome::Hit(_)));
         tiers.nothing_is_left().await.unwrap();
     });
 }
