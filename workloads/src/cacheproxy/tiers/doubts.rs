@@ -54,8 +54,8 @@ pub(super) struct Proof {
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
     of_keys: BTreeMap<Key, Doubt>,
-    /// The last that was looked at.
-    looked_at: Option<Key>,
+    /// The last that somebody tried to end.
+    tried: Option<Key>,
     #[cfg(test)]
     pub(super) planted: Planted,
 }
@@ -155,16 +155,19 @@ impl Doubts {
         }
     }
 
-    /// The next so many keys, in turn.
-    pub(super) fn next(&mut self, n_keys_max: usize) -> Vec<Key> {
-        let after = self.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
+    /// The next so many keys after the last that was tried, in turn.
+    pub(super) fn next(&self, n_keys_max: usize) -> Vec<Key> {
+        let after = self.tried.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let n_keys_max = n_keys_max.min(self.of_keys.len());
-        let later = self.of_keys.range((after, Bound::Unbounded));
+        let later = self.of_keys.range::<Key, _>((after, Bound::Unbounded));
         // Where there are enough of the later ones, the round does not come to its beginning.
         let keys = later.chain(&self.of_keys).take(n_keys_max);
-        let keys: Vec<_> = keys.map(|(key, _)| key.clone()).collect();
-        self.looked_at = keys.last().cloned();
-        keys
+        keys.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Those up to this key have had their turn.
+    pub(super) fn tried(&mut self, key: Key) {
+        self.tried = Some(key);
     }
 }
 
@@ -233,10 +236,15 @@ mod tests {
         for number in 0..5 {
             doubts.note(&key(number), Cause::Old, Ticket(0)).unwrap();
         }
-        let mut next = |n_keys_max| doubts.next(n_keys_max);
+        let mut next = |n_keys_max| {
+            let keys = doubts.next(n_keys_max);
+            doubts.tried(keys.last().expect("there are some").clone());
+            keys
+        };
         assert_eq!(next(3), [key(0), key(1), key(2)]);
         assert_eq!(next(3), [key(3), key(4), key(0)]);
         assert_eq!(next(99), [key(1), key(2), key(3), key(4), key(0)]);
+        assert_eq!(doubts.next(1), doubts.next(1), "nobody has tried");
         doubts.clear();
         assert!(doubts.next(3).is_empty());
     }

@@ -2,7 +2,9 @@
 //!
 //! An upper tier that is away leaves doubts, and reads of their keys go past it. Were they left to the
 //! next write of each key, most would stay for ever. [`Tiers::work_off`] is called now and then, and
-//! ends its step with the first that is not answered: a server that is away costs one batch a step.
+//! ends its step with the second batch of which something is not answered. After the first its server
+//! is left alone for a while, so that the keys of others come to their turn; a tier that is away as a
+//! whole costs two batches a step. Who has not come to his turn begins the next step.
 
 use forebay::now;
 use futures_util::future::join_all;
@@ -15,6 +17,8 @@ use crate::cacheproxy::operation::{Cas, Delete, ExpTime, Failure, Key, Operation
 /// Copies that are dropped at once: a server's batch.
 const AT_ONCE_MAX: usize = 128;
 
+/// Batches with something that is not answered, until a step ends.
+const UNANSWERED_MAX: usize = 2;
 /// Servers count up from 1, so no item comes to have this one.
 const NOBODYS_CAS: Cas = Cas::MAX;
 
@@ -37,14 +41,24 @@ impl Tiers {
                 }
             }
             Step::Repair(keys) => {
-                for keys in keys.chunks(AT_ONCE_MAX) {
-                    let repaired = join_all(keys.iter().map(|key| self.repair(key))).await;
-                    if repaired.contains(&Going::Ended) {
-                        break;
-                    }
+                let mut n_unanswered = 0;
+                let mut batches = keys.chunks(AT_ONCE_MAX);
+                while n_unanswered < UNANSWERED_MAX
+                    && let Some(batch) = batches.next()
+                {
+                    let repaired = self.repair_batch(batch).await;
+                    n_unanswered += usize::from(repaired == Going::Ended);
                 }
             }
         }
+    }
+
+    async fn repair_batch(&self, keys: &[Key]) -> Going {
+        if let Some(last) = keys.last() {
+            self.ledger.borrow_mut().doubts.tried(last.clone());
+        }
+        let repaired = join_all(keys.iter().map(|key| self.repair(key))).await;
+        if repaired.contains(&Going::Ended) { Going::Ended } else { Going::On }
     }
 
     async fn repair(&self, key: &Key) -> Going {

@@ -133,3 +133,26 @@ fn a_key_that_servers_above_cannot_be_told_leaves_no_doubt() {
         tiers.nothing_is_left().await.unwrap();
     });
 }
+
+#[test]
+fn a_server_that_hangs_keeps_no_doubts_of_another() {
+    const N_KEYS: usize = 2_000;
+    let for_ever = Duration::from_secs(100_000);
+    before_servers(&[Duration::ZERO, for_ever], async |downstream| {
+        let tiers = above_memory(downstream);
+        let keys = (0..N_KEYS).map(|number| key(&format!("key{number:04}")));
+        for key in keys.clone() {
+            let mut ledger = tiers.ledger.borrow_mut();
+            ledger.doubts.note(&key, doubts::Cause::Old, doubts::Ticket(0)).unwrap();
+        }
+        // As many as it takes for each key to be tried once, were there one batch to a step.
+        tiers.work_off_steps(16).await;
+        let hung: Vec<_> = keys.filter(|key| tiers.is_doubted(key)).collect();
+        assert!((N_KEYS / 3..N_KEYS * 2 / 3).contains(&hung.len()), "{}", hung.len());
+        for key in hung {
+            let Tier::Memcached(servers) = &tiers.upper else { panic!("they are servers") };
+            let outcome = servers.apply(plain_get(&key)).await;
+            assert!(matches!(outcome, Outcome::Failed(_)), "{key:?} is of the other: {outcome:?}");
+        }
+    });
+}
