@@ -51,6 +51,8 @@ mod tests;
 
 use std::cell::RefCell;
 
+use forebay::now;
+
 use super::clock::Clock;
 use super::operation::{
     Beside, Delete, ExpTime, Failure, Get, Key, Operation, Outcome, Wanted, What,
@@ -59,7 +61,7 @@ use super::store::flush_at;
 use super::tier::Tier;
 pub(super) use doubts::GRACE;
 
-use copied::{Copied, leaves_nothing_old};
+use copied::{Copied, is_not_sent, leaves_nothing_old};
 use dues::Dues;
 use ledger::Ledger;
 use part::{Part, Phase};
@@ -176,11 +178,12 @@ impl Tiers {
     async fn write(&self, operation: &Operation) -> Outcome {
         let key = &operation.key;
         let asked_at = self.clock.now();
-        let write = self.ledger.borrow_mut().begin_write(key);
+        let write = self.ledger.borrow_mut().begin_write(key, now());
         let mut part = Part::new(&self.ledger, key, Phase::Written(write));
         let outcome = self.lower.apply(operation).await;
         let answered = match outcome {
             Outcome::Failed(Failure::Unanswered) => Answered::No,
+            Outcome::Failed(failure) if is_not_sent(failure) => Answered::NotSent,
             _ => Answered::Yes,
         };
         let copied = Copied::after_write(self.policy, asked_at, &operation.what, &outcome);

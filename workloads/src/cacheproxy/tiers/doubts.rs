@@ -42,11 +42,13 @@ pub(super) enum Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// A change that leaves nothing of an old copy was asked for then, and has been answered.
+/// A change that leaves nothing of an old copy was begun then, and has been answered.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Proof {
     pub(super) begun: Ticket,
-    pub(super) asked_at: Time,
+    /// When the lower tier was asked, before the upper one. `None` if it has not answered: then nothing
+    /// is shown of what it may still do.
+    pub(super) asked_at: Option<Time>,
     pub(super) answered_at: Time,
 }
 
@@ -146,10 +148,11 @@ impl Doubts {
         if proof.begun < doubt.noted {
             return;
         }
-        match doubt.late {
-            Late::Possible => doubt.late = Late::Since(proof.answered_at),
-            Late::Since(answered_at) if proof.asked_at < answered_at.after(GRACE) => {}
-            Late::Since(_) | Late::No => {
+        match (doubt.late, proof.asked_at) {
+            (Late::Possible | Late::Since(_), None) => {}
+            (Late::Possible, Some(_)) => doubt.late = Late::Since(proof.answered_at),
+            (Late::Since(answered_at), Some(at)) if at < answered_at.after(GRACE) => {}
+            (Late::Since(_), Some(_)) | (Late::No, _) => {
                 self.of_keys.remove(key);
             }
         }
@@ -181,7 +184,7 @@ mod tests {
 
     fn proof(begun: u64, asked_s: u64, answered_s: u64) -> Proof {
         let at = |s| Time::default().after(Duration::from_secs(s));
-        Proof { begun: Ticket(begun), asked_at: at(asked_s), answered_at: at(answered_s) }
+        Proof { begun: Ticket(begun), asked_at: Some(at(asked_s)), answered_at: at(answered_s) }
     }
 
     #[test]
@@ -202,7 +205,10 @@ mod tests {
             doubts.proved(&key(0), proof);
             doubts.contains(&key(0))
         };
+        let unanswered = |begun, s| Proof { asked_at: None, ..proof(begun, s, s) };
+        assert!(is_doubted(unanswered(1, 1)) && is_doubted(unanswered(1, 9)));
         assert!(is_doubted(proof(1, 10, 12)));
+        assert!(is_doubted(unanswered(2, 20)));
         assert!(is_doubted(proof(2, 12, 12)), "too early");
         assert!(!is_doubted(proof(3, 13, 13)));
         // Something else that is not answered meanwhile begins it anew, an old copy does not.

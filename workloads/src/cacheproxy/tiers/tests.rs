@@ -14,6 +14,7 @@ mod sequential;
 mod concurrent;
 mod outage;
 mod served;
+mod rules;
 
 use std::rc::Rc;
 

@@ -115,7 +115,7 @@ fn doubts_of_every_key_end_once_servers_below_answer_again() {
         assert!(keys.iter().all(|key| tiers.is_doubted(key)));
         // Nobody was told of it, but somebody may have gone before he was told.
         let unsayable = Key::new(&[b' '; 200]).unwrap();
-        let write = tiers.ledger.borrow_mut().begin_write(&unsayable);
+        let write = tiers.ledger.borrow_mut().begin_write(&unsayable, now());
         tiers.ledger.borrow_mut().give_up_write(&unsayable, write);
         sleep(Duration::from_secs(3)).await;
         tiers.nothing_is_left().await.unwrap();
