@@ -102,6 +102,11 @@ impl Doubts {
         self.of_keys.clear();
     }
 
+    /// All old copies have gone, or will.
+    pub(super) fn forget_old(&mut self) {
+        self.of_keys.retain(|_, doubt| doubt.late != Late::No);
+    }
+
     /// Whether something may be done late for this key.
     pub(super) fn may_be_late(&self, key: &Key) -> bool {
         self.of_keys.get(key).is_some_and(|doubt| doubt.late != Late::No)

@@ -230,10 +230,11 @@ impl Ledger {
         self.leave_if_quiet(key);
     }
 
-    /// From now on the upper tier is neither asked nor kept right, until it has been flushed.
+    /// From now on the upper tier is neither asked nor kept right, until it has been flushed. That ends
+    /// what its copies are doubted for, but not what may be done late below and be copied after it.
     pub(super) fn pass_by(&mut self) {
         self.spoiled = self.ticket();
-        self.doubts.clear();
+        self.doubts.forget_old();
         self.passing = Some(Passing { since: self.spoiled, flushed_at: None });
     }
 
@@ -290,6 +291,8 @@ impl Ledger {
         }
         let noted = self.ticket();
         if self.doubts.note(key, cause, noted).is_err() {
+            // There is no room for them: what is done later than the flushes is not found out.
+            self.doubts.clear();
             self.pass_by();
         }
     }

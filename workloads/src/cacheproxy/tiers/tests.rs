@@ -148,8 +148,8 @@ impl Tiers {
 
     /// With all tiers there and nobody at work, doubts end within a few steps.
     async fn nothing_is_left(&self) -> Result<(), String> {
-        // Two for what may be done late, another before them for a flush that waits.
-        self.work_off_steps(4).await;
+        // Two for a flush, another before them for one that waits, and two for what may be done late.
+        self.work_off_steps(5).await;
         match (self.n_doubts(), self.ledger.borrow().n_works(), self.is_passing()) {
             (0, 0, false) => Ok(()),
             left => Err(format!("doubts, keys at work on, and passing by are left: {left:?}")),

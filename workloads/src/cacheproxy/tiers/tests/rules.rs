@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use forebay::Time;
 
+use super::super::ledger::Step;
 use super::super::work::{Above, Answered};
 use super::*;
 
@@ -58,4 +59,26 @@ fn a_write_that_is_not_answered_below_proves_nothing_of_another() {
     assert!(ledger.is_doubted(&key));
     write(&mut ledger, &key, 9_000, 9_001);
     assert!(!ledger.is_doubted(&key));
+}
+
+#[test]
+fn a_flush_ends_no_doubt_of_what_may_be_done_late_below() {
+    let [late, old] = ["late", "old"].map(key);
+    let mut ledger = with_a_late_write(&late);
+    let write = ledger.begin_write(&old, at(1));
+    let change = ledger.end_write(&old, write, Copied::Gone, Answered::Yes).unwrap();
+    ledger.end_change(&old, &change, Above::Old, at(2));
+    ledger.pass_by();
+    flush_above(&mut ledger);
+    assert!(!ledger.is_doubted(&old));
+    assert!(ledger.is_doubted(&late));
+    assert_eq!(ledger.next_step(at(9_000)), Step::Repair(vec![late]));
+}
+
+/// The upper tier is flushed, twice.
+fn flush_above(ledger: &mut Ledger) {
+    for ms in [4_000, 6_000] {
+        let Step::Flush(begun) = ledger.next_step(at(ms)) else { panic!("it is due") };
+        ledger.flushed(begun, at(ms));
+    }
 }
