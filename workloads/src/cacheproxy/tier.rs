@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::chunks::Chunked;
 use super::clock::Clock;
 use super::downstream::{Downstream, FlushAll};
-use super::operation::{ExpTime, Failure, Operation, Outcome};
+use super::operation::{ExpTime, Failure, Key, Operation, Outcome};
 #[cfg(test)]
 use super::scripted::Scripted;
 use super::store::Store;
@@ -54,19 +54,30 @@ impl Tier {
         }
     }
 
+    /// Whether it can have an item of this key: one that it cannot be told has none there.
+    pub(super) fn can_hold(&self, key: &Key) -> bool {
+        match self {
+            Self::Embedded { .. } => true,
+            Self::Memcached(downstream) => downstream.can_hold(key),
+            Self::Chunked(chunked) => chunked.servers().can_hold(key),
+            #[cfg(test)]
+            Self::Scripted(_) => true,
+        }
+    }
+
     /// Whether a client may make all of its items nothing.
     pub(super) fn may_flush_all(&self) -> bool {
         match self {
             Self::Embedded { .. } => true,
             Self::Memcached(downstream) => downstream.flushing() == FlushAll::Forward,
-            Self::Chunked(chunked) => chunked.flushing() == FlushAll::Forward,
+            Self::Chunked(chunked) => chunked.servers().flushing() == FlushAll::Forward,
             #[cfg(test)]
             Self::Scripted(_) => true,
         }
     }
 
     /// Makes all items that can be reached from this shard nothing, now or when this time comes: those
-    /// of this shard's memory, or of all servers.
+    /// of this shard's memory, or of all servers. For a client only where [`Self::may_flush_all`].
     pub(super) async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
         match self {
             Self::Embedded { store, clock } => {

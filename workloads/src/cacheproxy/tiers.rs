@@ -41,6 +41,7 @@
 
 mod copied;
 mod doubts;
+mod dues;
 mod work;
 mod ledger;
 mod part;
@@ -48,17 +49,20 @@ mod repair;
 #[cfg(test)]
 mod tests;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+
+use forebay::now;
 
 use super::clock::Clock;
 use super::operation::{
     Beside, Delete, ExpTime, Failure, Get, Key, Operation, Outcome, Wanted, What,
 };
-use super::store::{Now, flush_at};
+use super::store::flush_at;
 use super::tier::Tier;
 pub(super) use doubts::GRACE;
 
-use copied::{Copied, leaves_nothing_old};
+use copied::{Copied, is_not_sent, leaves_nothing_old};
+use dues::Dues;
 use ledger::Ledger;
 use part::{Part, Phase};
 use work::{Answered, Read};
@@ -81,13 +85,13 @@ pub(super) struct Tiers {
     clock: Clock,
     ledger: RefCell<Ledger>,
     /// When the lower tier will have been flushed.
-    flush_due: Cell<Option<Now>>,
+    flush_dues: RefCell<Dues>,
 }
 
 impl Tiers {
     pub(super) fn new(upper: Tier, lower: Tier, policy: Policy, clock: Clock) -> Self {
-        let (ledger, flush_due) = (RefCell::default(), Cell::new(None));
-        Self { upper, lower, policy, clock, ledger, flush_due }
+        let (ledger, flush_dues) = (RefCell::default(), RefCell::default());
+        Self { upper, lower, policy, clock, ledger, flush_dues }
     }
 
     /// The upper and the lower tier.
@@ -120,14 +124,12 @@ impl Tiers {
     }
 
     /// The lower tier is being flushed, or will be when this time comes. To be said on every shard,
-    /// before that tier is told and again when it has answered: copies that are there are dropped
-    /// soon, and not read until then.
+    /// before that tier is told and again when it has answered, since it reckons from some moment
+    /// between them: copies that are there are dropped soon, and not read until then.
     pub(super) fn flush_begins(&self, delay: ExpTime) {
-        let due = flush_at(delay, self.clock.now());
-        // As with memcached, one that is still to come is forgotten.
-        self.flush_due.set(due);
-        if due.is_none() {
-            self.ledger.borrow_mut().pass_by();
+        match flush_at(delay, self.clock.now()) {
+            Some(due) => self.flush_dues.borrow_mut().note(due),
+            None => self.ledger.borrow_mut().pass_by(),
         }
     }
 
@@ -176,11 +178,12 @@ impl Tiers {
     async fn write(&self, operation: &Operation) -> Outcome {
         let key = &operation.key;
         let asked_at = self.clock.now();
-        let write = self.ledger.borrow_mut().begin_write(key);
+        let write = self.ledger.borrow_mut().begin_write(key, now());
         let mut part = Part::new(&self.ledger, key, Phase::Written(write));
         let outcome = self.lower.apply(operation).await;
         let answered = match outcome {
             Outcome::Failed(Failure::Unanswered) => Answered::No,
+            Outcome::Failed(failure) if is_not_sent(failure) => Answered::NotSent,
             _ => Answered::Yes,
         };
         let copied = Copied::after_write(self.policy, asked_at, &operation.what, &outcome);
@@ -191,15 +194,18 @@ impl Tiers {
     }
 
     fn is_doubted(&self, key: &Key) -> bool {
-        let is_due = |due| self.clock.now() >= due;
-        if self.flush_due.get().is_some_and(is_due) {
-            self.flush_begins(ExpTime(0));
+        let mut flush_dues = self.flush_dues.borrow_mut();
+        if !flush_dues.is_empty() && flush_dues.take(self.clock.now()) {
+            self.ledger.borrow_mut().pass_by();
         }
         self.ledger.borrow().is_doubted(key)
     }
 
     /// Makes the copy of a key what its item is, or drops it.
     async fn make_right(&self, key: &Key, what: What) -> Result<(), Failure> {
+        if !self.upper.can_hold(key) {
+            return Ok(());
+        }
         let is_whole = leaves_nothing_old(&what);
         match self.upper.apply(&Operation { key: key.clone(), what }).await {
             Outcome::Stored(_) | Outcome::Hit(_) | Outcome::Miss | Outcome::Deleted => {

@@ -66,7 +66,7 @@ pub use config::ChunksConfig;
 use self::locks::{Access, KeyLocks};
 use self::metadata::{Form, Metadata};
 use self::pieces::Pieces;
-use super::downstream::{Downstream, FlushAll};
+use super::downstream::Downstream;
 use super::operation::{
     Beside, Cas, Delete, Entry, ExpTime, Failure, Get, Key, Operation, Outcome, Wanted, What,
 };
@@ -173,13 +173,13 @@ impl Chunked {
         }
     }
 
-    /// What becomes of a `flush_all`.
+    /// The servers that it stands before.
     #[must_use]
-    pub fn flushing(&self) -> FlushAll {
-        self.downstream.flushing()
+    pub const fn servers(&self) -> &Downstream {
+        &self.downstream
     }
 
-    /// Does what [`Downstream::flush_all`] does; a value that is written meanwhile may be lost.
+    /// Does what [`Downstream::flush_all`] does, for clients or not; a value that is written meanwhile may be lost.
     ///
     /// # Errors
     ///

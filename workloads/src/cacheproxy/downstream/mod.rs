@@ -40,10 +40,10 @@ use futures_util::future::join_all;
 
 pub use config::{Config, FlushAll, Server, ServerLimits, UnansweredReads};
 
-use self::pool::Pool;
+use self::pool::{DIALECT, Pool};
 use self::reads::Reads;
 use self::writes::{Sharing, Writes};
-use super::operation::{ExpTime, Failure, Operation, Outcome, What};
+use super::operation::{ExpTime, Failure, Key, Operation, Outcome, What};
 use super::route::Route;
 
 /// Failed batches in a row, or nearly, until a server is left alone: fewer, and one lost connection
@@ -138,30 +138,34 @@ impl Downstream {
         })
     }
 
-    /// What becomes of a `flush_all`.
+    /// Whether servers can have an item of this key: the others cannot be said to them.
+    #[must_use]
+    pub fn can_hold(&self, key: &Key) -> bool {
+        DIALECT.can_say(key)
+    }
+
+    /// What becomes of a client's `flush_all`: for whoever hears one to ask, before it is done.
     #[must_use]
     pub fn flushing(&self) -> FlushAll {
         self.flushing
     }
 
-    /// Makes all items of all servers nothing, now or when this time comes. Whoever reads after that,
-    /// wherever it is, has an answer that its server gave after it was flushed. Takes at most
-    /// `connect_ms` and `answer_ms` together; all servers are told side by side.
+    /// Makes all items of all servers nothing, now or when this time comes, whatever
+    /// [`Self::flushing`] says of clients: a tier of copies has to be flushed to be right again. Whoever
+    /// reads after that, wherever it is, has an answer that its server gave after it was flushed. Takes
+    /// at most `connect_ms` and `answer_ms` together; all servers are told side by side.
     ///
     /// Dropped half-way, it may be done at some servers.
     ///
     /// # Errors
     ///
     /// `Unanswered`: some servers may have done it, others have not. Anything else: no server has. That
-    /// is `Refused` where the file does not allow it.
+    /// is `Refused` where they do not allow it.
     ///
     /// # Panics
     ///
     /// Outside of a shard, or on a shard of an engine that has not declared it.
     pub async fn flush_all(&self, delay: ExpTime) -> Result<(), Failure> {
-        if self.flushing == FlushAll::Refuse {
-            return Err(Failure::Refused);
-        }
         let flushing = self.servers.iter().map(|stages| flush::flush_all(*stages, delay));
         flush::together(join_all(flushing).await)
     }

@@ -58,6 +58,9 @@ impl NotSent {
     }
 }
 
+/// How servers are spoken to.
+pub(super) const DIALECT: Dialect = Dialect::Text;
+
 /// The connections of one shard to one server, for reads or for writes.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -103,7 +106,7 @@ impl Pool {
         };
         let n_bytes = operations.iter().map(|operation| bytes_about(operation)).sum();
         let mut bytes = Vec::with_capacity(n_bytes);
-        let replies = encode(Dialect::Text, operations.iter().copied(), &mut bytes)
+        let replies = encode(DIALECT, operations.iter().copied(), &mut bytes)
             .bounded(self.limits.value_bytes_max);
         // It never waits: all that the connection had to send before has been answered.
         if !bytes.is_empty() && connection.write(bytes).await.is_err() {

@@ -42,11 +42,13 @@ pub(super) enum Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// A change that leaves nothing of an old copy was asked for then, and has been answered.
+/// A change that leaves nothing of an old copy was begun then, and has been answered.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Proof {
     pub(super) begun: Ticket,
-    pub(super) asked_at: Time,
+    /// When the lower tier was asked, before the upper one. `None` if it has not answered: then nothing
+    /// is shown of what it may still do.
+    pub(super) asked_at: Option<Time>,
     pub(super) answered_at: Time,
 }
 
@@ -54,8 +56,8 @@ pub(super) struct Proof {
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
     of_keys: BTreeMap<Key, Doubt>,
-    /// The last that was looked at.
-    looked_at: Option<Key>,
+    /// The last that somebody tried to end.
+    tried: Option<Key>,
     #[cfg(test)]
     pub(super) planted: Planted,
 }
@@ -98,6 +100,11 @@ impl Doubts {
 
     pub(super) fn clear(&mut self) {
         self.of_keys.clear();
+    }
+
+    /// All old copies have gone, or will.
+    pub(super) fn forget_old(&mut self) {
+        self.of_keys.retain(|_, doubt| doubt.late != Late::No);
     }
 
     /// Whether something may be done late for this key.
@@ -146,25 +153,29 @@ impl Doubts {
         if proof.begun < doubt.noted {
             return;
         }
-        match doubt.late {
-            Late::Possible => doubt.late = Late::Since(proof.answered_at),
-            Late::Since(answered_at) if proof.asked_at < answered_at.after(GRACE) => {}
-            Late::Since(_) | Late::No => {
+        match (doubt.late, proof.asked_at) {
+            (Late::Possible | Late::Since(_), None) => {}
+            (Late::Possible, Some(_)) => doubt.late = Late::Since(proof.answered_at),
+            (Late::Since(answered_at), Some(at)) if at < answered_at.after(GRACE) => {}
+            (Late::Since(_), Some(_)) | (Late::No, _) => {
                 self.of_keys.remove(key);
             }
         }
     }
 
-    /// The next so many keys, in turn.
-    pub(super) fn next(&mut self, n_keys_max: usize) -> Vec<Key> {
-        let after = self.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
+    /// The next so many keys after the last that was tried, in turn.
+    pub(super) fn next(&self, n_keys_max: usize) -> Vec<Key> {
+        let after = self.tried.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let n_keys_max = n_keys_max.min(self.of_keys.len());
-        let later = self.of_keys.range((after, Bound::Unbounded));
+        let later = self.of_keys.range::<Key, _>((after, Bound::Unbounded));
         // Where there are enough of the later ones, the round does not come to its beginning.
         let keys = later.chain(&self.of_keys).take(n_keys_max);
-        let keys: Vec<_> = keys.map(|(key, _)| key.clone()).collect();
-        self.looked_at = keys.last().cloned();
-        keys
+        keys.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Those up to this key have had their turn.
+    pub(super) fn tried(&mut self, key: Key) {
+        self.tried = Some(key);
     }
 }
 
@@ -178,7 +189,7 @@ mod tests {
 
     fn proof(begun: u64, asked_s: u64, answered_s: u64) -> Proof {
         let at = |s| Time::default().after(Duration::from_secs(s));
-        Proof { begun: Ticket(begun), asked_at: at(asked_s), answered_at: at(answered_s) }
+        Proof { begun: Ticket(begun), asked_at: Some(at(asked_s)), answered_at: at(answered_s) }
     }
 
     #[test]
@@ -199,7 +210,10 @@ mod tests {
             doubts.proved(&key(0), proof);
             doubts.contains(&key(0))
         };
+        let unanswered = |begun, s| Proof { asked_at: None, ..proof(begun, s, s) };
+        assert!(is_doubted(unanswered(1, 1)) && is_doubted(unanswered(1, 9)));
         assert!(is_doubted(proof(1, 10, 12)));
+        assert!(is_doubted(unanswered(2, 20)));
         assert!(is_doubted(proof(2, 12, 12)), "too early");
         assert!(!is_doubted(proof(3, 13, 13)));
         // Something else that is not answered meanwhile begins it anew, an old copy does not.
@@ -233,10 +247,15 @@ mod tests {
         for number in 0..5 {
             doubts.note(&key(number), Cause::Old, Ticket(0)).unwrap();
         }
-        let mut next = |n_keys_max| doubts.next(n_keys_max);
+        let mut next = |n_keys_max| {
+            let keys = doubts.next(n_keys_max);
+            doubts.tried(keys.last().expect("there are some").clone());
+            keys
+        };
         assert_eq!(next(3), [key(0), key(1), key(2)]);
         assert_eq!(next(3), [key(3), key(4), key(0)]);
         assert_eq!(next(99), [key(1), key(2), key(3), key(4), key(0)]);
+        assert_eq!(doubts.next(1), doubts.next(1), "nobody has tried");
         doubts.clear();
         assert!(doubts.next(3).is_empty());
     }

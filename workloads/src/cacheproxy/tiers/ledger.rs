@@ -92,7 +92,7 @@ impl Ledger {
     }
 
     /// Begins a write, which the lower tier has to be asked for at once.
-    pub(super) fn begin_write(&mut self, key: &Key) -> Write {
+    pub(super) fn begin_write(&mut self, key: &Key, now: Time) -> Write {
         let ticket = self.ticket();
         let is_doubted = self.doubts.contains(key);
         let work = self.work(key);
@@ -102,7 +102,7 @@ impl Ledger {
         work.newest_write = Some(ticket);
         #[cfg(test)]
         let before = if self.planted == Planted::Alone { Before::Trusted } else { before };
-        Write { ticket, before }
+        Write { ticket, begun_at: now, before }
     }
 
     /// Ends a write below, of which `copied` says what it means for the copy. Gives the change that is
@@ -113,7 +113,6 @@ impl Ledger {
         write: Write,
         copied: Copied,
         answered: Answered,
-        now: Time,
     ) -> Option<Change> {
         if answered == Answered::No {
             self.note(key, Cause::Unanswered);
@@ -135,7 +134,9 @@ impl Ledger {
             _ => Copied::Gone,
         };
         let what = copied.into_change().expect("it has changed the item");
-        Some(self.begin_change(key, what, ChangeCause::Write(changed), now))
+        // Whichever write has changed it last, this is the one that was just answered.
+        let asked_at = (answered == Answered::Yes).then_some(write.begun_at);
+        Some(self.begin_change(key, what, ChangeCause::Write(changed), asked_at))
     }
 
     /// Begins a read of what has no copy, which the lower tier has to be asked for at once. `None` if
@@ -155,14 +156,14 @@ impl Ledger {
         key: &Key,
         Read(begun): Read,
         copied: Copied,
-        now: Time,
     ) -> Option<Change> {
         let is_old = begun <= self.spoiled || self.work(key).newest_write > Some(begun);
         #[cfg(test)]
         let is_old = is_old && self.planted != Planted::OldCopies;
         match copied {
+            // A read may share the answer to one that was asked before: it proves nothing.
             Copied::By(what) if !is_old => {
-                Some(self.begin_change(key, what, ChangeCause::Read, now))
+                Some(self.begin_change(key, what, ChangeCause::Read, None))
             }
             // What was not above, and would have to go, is not there.
             Copied::By(_) | Copied::Gone | Copied::Same => {
@@ -177,13 +178,19 @@ impl Ledger {
         let is_at_work = self.works.contains_key(key);
         let is_due = self.doubts.contains(key) && self.passing.is_none() && !is_at_work;
         let what = What::Delete(Delete::default());
-        is_due.then(|| self.begin_change(key, what, ChangeCause::Doubt, now))
+        is_due.then(|| self.begin_change(key, what, ChangeCause::Doubt, Some(now)))
     }
 
-    fn begin_change(&mut self, key: &Key, what: What, cause: ChangeCause, now: Time) -> Change {
+    fn begin_change(
+        &mut self,
+        key: &Key,
+        what: What,
+        cause: ChangeCause,
+        asked_at: Option<Time>,
+    ) -> Change {
         self.n_above += 1;
         self.work(key).n_above += 1;
-        Change { what, cause, begun: self.ticket(), asked_at: now }
+        Change { what, cause, begun: self.ticket(), asked_at }
     }
 
     /// Ends a change above.
@@ -223,10 +230,11 @@ impl Ledger {
         self.leave_if_quiet(key);
     }
 
-    /// From now on the upper tier is neither asked nor kept right, until it has been flushed.
+    /// From now on the upper tier is neither asked nor kept right, until it has been flushed. That ends
+    /// what its copies are doubted for, but not what may be done late below and be copied after it.
     pub(super) fn pass_by(&mut self) {
         self.spoiled = self.ticket();
-        self.doubts.clear();
+        self.doubts.forget_old();
         self.passing = Some(Passing { since: self.spoiled, flushed_at: None });
     }
 
@@ -283,6 +291,8 @@ impl Ledger {
         }
         let noted = self.ticket();
         if self.doubts.note(key, cause, noted).is_err() {
+            // There is no room for them: what is done later than the flushes is not found out.
+            self.doubts.clear();
             self.pass_by();
         }
     }

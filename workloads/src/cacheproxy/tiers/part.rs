@@ -40,8 +40,8 @@ impl<'a> Part<'a> {
     pub(super) fn below(&mut self, copied: Copied, answered: Answered) -> Option<What> {
         let mut ledger = self.ledger.borrow_mut();
         let change = match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Written(write) => ledger.end_write(self.key, write, copied, answered, now()),
-            Phase::Read(read) => ledger.end_read(self.key, read, copied, now()),
+            Phase::Written(write) => ledger.end_write(self.key, write, copied, answered),
+            Phase::Read(read) => ledger.end_read(self.key, read, copied),
             Phase::Above(_) | Phase::Over => {
                 unreachable!("the lower tier is asked once, and first")
             }

@@ -2,8 +2,10 @@
 //! whatever becomes of the upper tier and of callers.
 //!
 //! Method: `sequential` holds random operations against a single store, with an upper tier that fails
-//! by a seed; `outage` takes the upper tier away and brings it back; `concurrent` polls several callers in random order on tiers that give way, drops some
-//! half-way, and judges every read by what was acknowledged before it. Faults are planted in both.
+//! by a seed; `outage` takes the upper tier away and brings it back; `served` has a tier of servers as
+//! they speak, with the limits of their protocol; `concurrent` polls several callers in random order on
+//! tiers that give way, drops some half-way, and judges every read by what was acknowledged before it.
+//! Faults are planted in both kinds of random operations.
 //!
 //! One seed again: `FOREBAY_TIERS_SEED=17 cargo test -p forebay-workloads tiers`; more of them:
 //! `FOREBAY_TIERS_SEEDS=300`.
@@ -11,6 +13,8 @@
 mod sequential;
 mod concurrent;
 mod outage;
+mod served;
+mod rules;
 
 use std::rc::Rc;
 
@@ -144,8 +148,8 @@ impl Tiers {
 
     /// With all tiers there and nobody at work, doubts end within a few steps.
     async fn nothing_is_left(&self) -> Result<(), String> {
-        // Two for what may be done late, another before them for a flush that waits.
-        self.work_off_steps(4).await;
+        // Two for a flush, another before them for one that waits, and two for what may be done late.
+        self.work_off_steps(5).await;
         match (self.n_doubts(), self.ledger.borrow().n_works(), self.is_passing()) {
             (0, 0, false) => Ok(()),
             left => Err(format!("doubts, keys at work on, and passing by are left: {left:?}")),

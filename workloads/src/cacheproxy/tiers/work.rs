@@ -27,6 +27,7 @@ pub(super) struct Work {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Write {
     pub(super) ticket: Ticket,
+    pub(super) begun_at: Time,
     pub(super) before: Before,
 }
 
@@ -41,10 +42,13 @@ pub(super) enum Before {
     Doubted,
 }
 
-/// Whether a write was answered below; if not, it may be done yet.
+/// Whether a write was answered below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answered {
+    /// It may be done yet.
     No,
+    /// It was not asked.
+    NotSent,
     Yes,
 }
 
@@ -54,7 +58,8 @@ pub(super) struct Change {
     pub(super) what: What,
     pub(super) cause: ChangeCause,
     pub(super) begun: Ticket,
-    pub(super) asked_at: Time,
+    /// When the lower tier was asked for what it answered before this; `None` where it has not answered.
+    pub(super) asked_at: Option<Time>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

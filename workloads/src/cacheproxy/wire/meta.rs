@@ -34,7 +34,7 @@ pub(super) fn say(operation: &Operation, out: &mut Vec<u8>) -> Form {
 }
 
 /// Whether the key, as it would stand on the line, is no longer than a line's key may be.
-fn fits(key: &Key) -> bool {
+pub(super) fn fits(key: &Key) -> bool {
     let n_bytes = key.as_bytes().len();
     key.is_clean() || base64::encoded_len(n_bytes, true).is_some_and(|len| len <= KEY_BYTES_MAX)
 }

@@ -47,6 +47,17 @@ pub enum Dialect {
     Binary,
 }
 
+impl Dialect {
+    /// Whether it can say this key. A server has nothing under a key that it was never told.
+    #[must_use]
+    pub fn can_say(self, key: &Key) -> bool {
+        match self {
+            Self::Text | Self::Meta => meta::fits(key),
+            Self::Binary => true,
+        }
+    }
+}
+
 /// Bytes of a command beside key and value: those of an ordinary `set`.
 const COMMAND_BYTES: usize = 32;
 
@@ -87,8 +98,8 @@ struct Asked {
 ///
 /// What a dialect cannot say is not sent; its outcome is `Failed(Refused)`. That is, in binary: what
 /// only meta commands know (the time that is left, stale items); in the others: a
-/// key that is longer than a line's key may be once it is put into base64, and `me` of a key that
-/// needs it.
+/// key that is longer than a line's key may be once it is put into base64 ([`Dialect::can_say`]), and
+/// `me` of a key that needs it.
 pub fn encode<'a>(
     dialect: Dialect,
     operations: impl IntoIterator<Item = &'a Operation>,

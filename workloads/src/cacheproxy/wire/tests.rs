@@ -319,6 +319,15 @@ fn a_key_that_is_too_long_in_base64_is_not_sent() {
     let mut out = Vec::new();
     encode(Dialect::Text, &[get(&[b' '; 186])], &mut out);
     assert_eq!(out.len(), b"mg  v f b\r\n".len() + 248);
+    for dialect in [Dialect::Text, Dialect::Meta, Dialect::Binary] {
+        for bytes in [&[b' '; 186][..], &[b' '; 187], &[b' '; 188], &[b'a'; 250]] {
+            let key = Key::new(bytes).unwrap();
+            let delete = Operation { key: key.clone(), what: What::Delete(Delete::default()) };
+            let mut out = Vec::new();
+            encode(dialect, &[delete], &mut out);
+            assert_eq!(dialect.can_say(&key), !out.is_empty(), "{dialect:?}, {key:?}");
+        }
+    }
 }
 
 #[test]
