@@ -82,6 +82,7 @@ impl Stage for Owned {
 
     async fn run(self: Rc<Self>, batch: Batch<Self>) -> Result<(), Failure> {
         let this = &*self.held;
+        // Whatever waits keeps its batch, of which there may be any number, and nothing that others need.
         let mut waiting = FuturesUnordered::new();
         for item in batch.items() {
             match this.apply_at_once(item.item()) {
@@ -143,14 +144,18 @@ impl Cache {
         }
     }
 
+    /// Whether a client may make all items nothing.
+    pub(super) fn may_flush_all(&self) -> bool {
+        self.owned.instance().held.tiers().all(Tier::may_flush_all)
+    }
+
     /// Makes all items nothing, in memory on every shard and with servers, now or when this time comes.
     /// Dropped half-way, it is done in part.
     pub(super) async fn flush_all(&self, delay: ExpTime) -> Result<(), Refusal> {
-        let here = self.owned.instance();
-        if !here.held.tiers().all(Tier::may_flush_all) {
+        if !self.may_flush_all() {
             return Err(Refusal::FlushNotAllowed);
         }
-        here.census.count(|commands| commands.cmd_flush += 1);
+        self.owned.instance().census.count(|commands| commands.cmd_flush += 1);
         self.flush(delay).await.map_err(Refusal::Failed)
     }
 

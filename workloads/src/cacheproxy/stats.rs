@@ -111,7 +111,7 @@ fn settings(site: &Site, of_store: Option<&Stats>, counted: &Counted, list: &mut
     list.put("idle_timeout", limits.idle_ms / 1_000);
     list.put("evictions", "on");
     list.put("cas_enabled", "yes");
-    list.put("flush_enabled", "yes");
+    list.put("flush_enabled", if site.cache.may_flush_all() { "yes" } else { "no" });
     list.put("binding_protocol", "auto-negotiate");
 }
 

@@ -245,6 +245,7 @@ fn settings_and_connections_are_told_as_they_are() {
     let settings = told(b"stats settings\r\n");
     assert!(settings.contains("STAT maxconns 1400\r\n"), "{settings}");
     assert!(settings.contains("STAT item_size_max 1048576\r\n"), "{settings}");
+    assert!(settings.contains("STAT flush_enabled yes\r\n"), "{settings}");
     let conns = told(b"stats conns\r\n");
     let names = [":addr tcp:127.0.0.1:", ":listen_addr tcp:127.0.0.1:", ":secs_since_last_cmd 0"];
     for name in names {

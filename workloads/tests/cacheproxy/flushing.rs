@@ -91,6 +91,10 @@ fn a_flush_is_refused_as_memcached_refuses_it_unless_the_file_allows_it() {
             binary.asks(&packet(opcode, &[], "", &[], 0), &answer);
         }
         assert_eq!(server.stat("cmd_flush"), 0);
+        client.send(b"stats settings\r\n");
+        let settings = client.read_until(|came| came.ends_with(b"END\r\n"));
+        let settings = String::from_utf8(settings).unwrap();
+        assert!(settings.contains("STAT flush_enabled no\r\n"), "{settings}");
         server.stop();
     }
 }

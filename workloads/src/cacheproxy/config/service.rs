@@ -101,7 +101,8 @@ pub struct Limits {
     pub connections_max: u32,
     /// Time without a byte of a client that we wait for, between commands or within one, after which
     /// its connection is closed; 0 for never, as memcached has it. Time in which the client waits for us
-    /// does not count.
+    /// does not count. Silence counts from when its last answer was handed to the kernel, in whose
+    /// buffers it may still be unread.
     pub idle_ms: u32,
     /// Time that 64 KiB of answers may take to leave: a client that does not read is cut off then.
     pub write_ms: u32,

@@ -22,6 +22,8 @@
 //! | `bad magic`, a binary key that is too long | waits for more bytes first | closes at once |
 //! | `flush_all` where items are with servers downstream | done | refused as by `memcached -F`, or forwarded, by configuration |
 //! | `flush_all` of a bad time where it is refused | `flush_all not allowed` | `invalid exptime argument` |
+//! | `stats reset` | sets counts to nothing | changes nothing |
+//! | `cmd_flush` of `stats` | counts a text `flush_all` that is refused, too | counts those that are begun |
 //! | `slabs`, `lru`, `lru_crawler`, `watch`, `cache_memlimit`, `shutdown`, `stats detail` and `cachedump` | for its own parts | `ERROR` |
 
 mod command;
