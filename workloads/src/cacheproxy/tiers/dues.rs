@@ -40,7 +40,7 @@ impl Dues {
         }
     }
 
-    /// Whether one has come since this was asked before, or goes on coming.
+    /// Whether one has come since this was asked before; of those that go on coming, one a second does.
     pub(super) fn take(&mut self, now: Now) -> bool {
         match self {
             Self::Each(times) => {
@@ -49,11 +49,14 @@ impl Dues {
                 times.len() < n_before
             }
             Self::Throughout(first, last) => {
-                let is_due = *first <= now;
-                if *last <= now {
+                if now < *first {
+                    return false;
+                }
+                *first = Now(now.0.saturating_add(1));
+                if *last < *first {
                     *self = Self::default();
                 }
-                is_due
+                true
             }
         }
     }
@@ -90,7 +93,8 @@ mod tests {
         dues.note(Now(500));
         dues.note(Now(5));
         assert!(!dues.take(Now(4)));
-        assert!((5..=500).all(|now| dues.take(Now(now))));
+        assert!((5..500).all(|now| dues.take(Now(now)) && !dues.take(Now(now))));
+        assert!(dues.take(Now(600)));
         assert!(dues.is_empty());
     }
 }

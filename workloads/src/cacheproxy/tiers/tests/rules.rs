@@ -82,3 +82,44 @@ fn flush_above(ledger: &mut Ledger) {
         ledger.flushed(begun, at(ms));
     }
 }
+
+/// Whether the flush below came before the write or after it, nobody can tell.
+#[test]
+fn a_write_that_began_before_a_flush_makes_no_copy_after_it() {
+    let key = key("key");
+    let mut ledger = Ledger::default();
+    let write = ledger.begin_write(&key, at(0));
+    ledger.pass_by();
+    flush_above(&mut ledger);
+    let change = ledger.end_write(&key, write, by_set("flushed"), Answered::Yes).unwrap();
+    assert_eq!(change.what, What::Delete(Delete::default()));
+}
+
+#[test]
+fn a_read_that_began_before_a_flush_makes_no_copy_after_it() {
+    let key = key("key");
+    let mut ledger = Ledger::default();
+    let read = ledger.begin_read(&key).unwrap();
+    ledger.pass_by();
+    flush_above(&mut ledger);
+    assert!(ledger.end_read(&key, read, by_set("flushed")).is_none());
+    // One that begins now does.
+    let read = ledger.begin_read(&key).unwrap();
+    assert!(ledger.end_read(&key, read, by_set("new")).is_some());
+}
+
+/// The copy of what was read before may still be made.
+#[test]
+fn a_key_is_doubted_until_all_changes_above_have_ended_that_a_write_has_met() {
+    let key = key("key");
+    let mut ledger = Ledger::default();
+    let read = ledger.begin_read(&key).unwrap();
+    let old = ledger.end_read(&key, read, by_set("old")).unwrap();
+    assert!(!ledger.is_doubted(&key), "it is no older than what is below");
+    let write = ledger.begin_write(&key, at(0));
+    let new = ledger.end_write(&key, write, by_set("new"), Answered::Yes).unwrap();
+    ledger.end_change(&key, &new, Above::Right, at(1));
+    assert!(ledger.is_doubted(&key));
+    ledger.end_change(&key, &old, Above::Right, at(1));
+    assert!(!ledger.is_doubted(&key));
+}
