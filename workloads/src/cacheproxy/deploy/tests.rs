@@ -340,7 +340,7 @@ fn a_stop_ends_for_a_client_that_never_pauses() {
                 Connection::connect(&address, ConnectOptions::default()).await.unwrap();
             let says = async {
                 while connection.write(b"get a\r\n".repeat(2_000)).await.is_ok() {}
-                std::future::pending().await
+                std::future::pending::<()>().await;
             };
             let hears = async { while let Ok(Some(_)) = connection.read().await {} };
             or(says, hears).await;
