@@ -3,6 +3,9 @@
 //! Each server bounds what is asked of it. The stage of a shard's keys stands before that and must not
 //! cut what a slow server would still have answered: a write that is cut may be done or not, and its
 //! key stays in doubt. So its bounds are longer than all that its tiers may do in a row.
+//!
+//! Nor must it hold back what needs no server. What waits is bounded where it waits: at the stages of
+//! the server that is slow, which shed what they have no room for.
 
 use std::time::Duration;
 
@@ -10,9 +13,13 @@ use forebay::{Placement, StageOptions};
 
 use super::config::{ChunkedTier, Service, TierConfig};
 
-/// Batches of a shard that are under way at once: one that waits for a lower tier must not keep the
-/// next from what is in memory, so there are as many as a tier may reasonably have unanswered.
-const BATCHES_MAX: usize = 256;
+/// Batches of a shard that are under way at once: more than there ever are, since a batch ends with its
+/// slowest item, and the next must not wait for that before it reads what is in memory. One item of each
+/// waits for a server at least, and all that may be asked of a shard at once are less: 128 keys for each
+/// of 32,768 connections (`Limits`), of four shards.
+///
+/// A batch keeps its other items until then, though they are settled: the operations, not their outcomes.
+const BATCHES_MAX: usize = 1 << 24;
 /// What the upper tier is asked at most by one operation, one after the other: to read a copy, to store
 /// one, and to drop it where it has no room.
 const CALLS_ABOVE: u32 = 3;
@@ -23,7 +30,8 @@ const ROOM: Duration = Duration::from_secs(5);
 pub(super) fn owned_options(run_within: Duration) -> StageOptions {
     let mut options = StageOptions::default();
     options.run_max = options.run_max.max(run_within);
-    // Before it is in a batch, a call may wait for another that takes as long.
+    // Its batch gives a call up, not the call itself, whatever it has waited for before: a shard that is
+    // busy, not another batch.
     options.call_max = options.call_max.max(run_within * 2);
     options.placement = Placement::Owner;
     options.permits = BATCHES_MAX;

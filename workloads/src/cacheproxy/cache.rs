@@ -72,6 +72,7 @@ impl Stage for Owned {
 
     async fn run(self: Rc<Self>, batch: Batch<Self>) -> Result<(), Failure> {
         let this = &*self.held;
+        // Whatever waits keeps its batch, of which there may be any number, and nothing that others need.
         let mut waiting = FuturesUnordered::new();
         for item in batch.items() {
             match this.apply_at_once(item.item()) {

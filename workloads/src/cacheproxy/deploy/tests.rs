@@ -5,6 +5,8 @@
 //! Method: two shards in virtual time with an embedded store each; a client whose commands are cut at
 //! random bytes; what it reads is held against the commands carried out one by one on one store.
 
+mod hung;
+
 use std::rc::Rc;
 use std::time::Duration;
 
