@@ -238,7 +238,7 @@ impl Site {
         self.census.count(|commands| {
             outcomes.iter().for_each(|outcome| commands.outcome(countable, outcome));
         });
-        outcomes.iter().find_map(Outcome::failure).map_or(Ok(outcomes), Err)
+        outcomes.iter().find_map(Outcome::read_failure).map_or(Ok(outcomes), Err)
     }
 
     /// Answers a get of many keys a part at a time: their values together may be more than memory.

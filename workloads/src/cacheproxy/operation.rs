@@ -286,12 +286,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Why there is none.
+    /// Why there is neither a hit nor a miss to tell of a read. What is no outcome of a read counts as
+    /// refused: it must not pass for a miss, which tells that nothing is there.
     #[must_use]
-    pub const fn failure(&self) -> Option<Failure> {
+    pub const fn read_failure(&self) -> Option<Failure> {
         match self {
+            Self::Hit(_) | Self::Miss => None,
             Self::Failed(failure) => Some(*failure),
-            _ => None,
+            _ => Some(Failure::Refused),
         }
     }
 }

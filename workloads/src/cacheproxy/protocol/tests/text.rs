@@ -248,6 +248,14 @@ fn tells_of_a_tier_that_failed_instead_of_a_part_of_the_keys() {
 }
 
 #[test]
+fn what_is_no_outcome_of_a_read_is_told_as_refused_and_not_as_a_miss() {
+    const REFUSED: &str = "SERVER_ERROR downstream refused\r\n";
+    for tier in [|_: &_| Outcome::Deleted, |_: &_| Outcome::NoMemory] {
+        rows(tier, &[("get a\r\n", REFUSED), ("gets a b\r\nmn\r\n", &format!("{REFUSED}MN\r\n"))]);
+    }
+}
+
+#[test]
 fn a_line_that_does_not_end_costs_the_connection() {
     let junk = "x".repeat(2049);
     let expected = b"CLIENT_ERROR line too long\r\n";

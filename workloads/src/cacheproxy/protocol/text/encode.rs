@@ -56,7 +56,7 @@ impl Answering {
         let answered = answered.into_iter();
         match self.form {
             Form::Values | Form::ValuesWithCas => {
-                let failed = |(_key, outcome): (_, &Outcome)| outcome.failure();
+                let failed = |(_key, outcome): (_, &Outcome)| outcome.read_failure();
                 if let Some(failure) = answered.clone().find_map(failed) {
                     return line(Refusal::Failed(failure).line(), out.bytes());
                 }
