@@ -40,6 +40,7 @@ use futures_util::future::join_all;
 
 pub use config::{Config, FlushAll, Server, ServerLimits, UnansweredReads};
 
+use self::flush::Flushes;
 use self::pool::Pool;
 use self::reads::Reads;
 use self::writes::{Sharing, Writes};
@@ -146,7 +147,8 @@ impl Downstream {
 
     /// Makes all items of all servers nothing, now or when this time comes. Whoever reads after that,
     /// wherever it is, has an answer that its server gave after it was flushed. Takes at most
-    /// `connect_ms` and `answer_ms` together; all servers are told side by side.
+    /// `connect_ms` and `answer_ms` together, and as long again where another is under way; all servers
+    /// are told side by side.
     ///
     /// Dropped half-way, it may be done at some servers.
     ///
@@ -225,7 +227,7 @@ impl Declaring<'_> {
         options.weight_max = self.limits.batch_bytes_max.into();
         let writes = builder.stage(self.name(Side::Writes), options, move |shard| {
             let pool = pool(shard);
-            async move { Ok(Writes { pool, reads, sharing }) }
+            async move { Ok(Writes { pool, reads, sharing, flushes: Flushes::default() }) }
         });
         Stages { reads, writes }
     }

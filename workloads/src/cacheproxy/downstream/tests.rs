@@ -2,10 +2,11 @@
 //! what is older than what was written before, and a hot key asks its server once at a time.
 //!
 //! Method: `simulated` runs shards, network and a slow server in virtual time, from seeds, with
-//! planted faults that some seed must find; `real` runs memcached processes that are killed, stopped
+//! planted faults that some seed must find; `flushes` has many clients flush one of them; `real` runs memcached processes that are killed, stopped
 //! and started again, and scripted servers that do what a memcached would not.
 
 mod simulated;
+mod flushes;
 mod real;
 
 use bytes::Bytes;

@@ -17,6 +17,7 @@ use std::rc::Rc;
 
 use forebay::{Batch, RequestError, ShardId, Stage, StageRef, n_shards, on_shard, this_shard};
 
+use super::flush::Flushes;
 use super::pool::{Pool, Take};
 use super::reads::{ReadKey, Reads};
 use crate::cacheproxy::operation::{Failure, Get, Key, Operation, Outcome};
@@ -28,6 +29,7 @@ pub(super) struct Writes {
     pub(super) pool: Pool,
     pub(super) reads: StageRef<Reads>,
     pub(super) sharing: Sharing,
+    pub(super) flushes: Flushes,
 }
 
 /// Which reads a write closes to further callers.
