@@ -10,22 +10,26 @@
 //!
 //! What one client can make us hold is bounded, however slowly it reads:
 //!
-//! - what it has said: a chunk, the commands of one run, and 64 KiB that are received meanwhile;
-//! - the values of one run, or of a part of a long get: `RUN_KEYS_MAX` of them at most. Those of the
-//!   embedded store are shared with it, so that only those that it has let go of meanwhile count here;
+//! - what it has said: a chunk, the commands of one run with the values that they store, 64 KiB that are
+//!   received meanwhile, and of half a command up to `value_bytes_max`;
+//! - the values of a part of a long get, up to 4 MiB, or of one run, up to twice that; one value where it
+//!   is larger. That is reckoned by the largest value lately read on this shard (`parts.rs`): what was
+//!   asked before such a value was read takes up to 64 of them, and up to 128 in a run. Those of the
+//!   embedded store are shared with it, and count beyond its `bytes_max` when it has let go of them;
 //! - their answers in bytes: two pieces that are copied, one queued and one being made, each of 64 KiB
 //!   and a value that is shorter than that, behind 64 KiB that were queued before. A longer value is not
 //!   copied: it leaves as it is shared. No further value is put into bytes before there is room.
 
 mod answers;
 mod hearing;
+mod parts;
 
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use forebay::net::{Chunk, Connection, ConnectionOptions, ListenOptions, Listener};
-use forebay::{RequestOptions, spawn};
+use forebay::{RequestOptions, now, spawn};
 use futures_util::future::join_all;
 
 use super::cache::Cache;
@@ -35,11 +39,12 @@ use super::config::Limits;
 use super::counts::Countable;
 use super::operation::{Failure, Get, Key, Operation, Outcome, What};
 use super::protocol::{Answering, Asked, Command, Decoder, Refusal};
-use super::run::{KEYS_MAX, Run};
+use super::run::Run;
 use super::stats;
 use crate::closing::hear_out;
 use answers::{Answer, Answers};
 use hearing::{Hearing, Patience};
+use parts::Parts;
 
 pub(super) use answers::Told;
 
@@ -50,6 +55,7 @@ pub(super) struct Site {
     pub(super) limits: Limits,
     pub(super) clock: Clock,
     census: Rc<Census>,
+    parts: Parts,
 }
 
 impl Site {
@@ -57,7 +63,7 @@ impl Site {
     pub(super) fn new(cache: Cache, limits: Limits) -> Self {
         let census = cache.census();
         census.listens(limits.connections_max.into());
-        Self { cache, limits, clock: Clock::set(), census }
+        Self { cache, limits, clock: Clock::set(), census, parts: Parts::default() }
     }
 }
 
@@ -85,7 +91,7 @@ async fn serve(connection: Connection, site: Rc<Site>) {
     let mut decoder = Decoder::new(site.limits.protocol());
     let mut hearing = Hearing::of(connection, Patience::of(&site.limits));
     while let Some(chunk) = hearing.next(&decoder).await {
-        let mut arrived = Arrived::of(chunk, &mut decoder);
+        let mut arrived = Arrived::of(chunk, &mut decoder, site.keys_max());
         if arrived.is_empty() {
             continue;
         }
@@ -118,8 +124,8 @@ struct Arrived {
 
 impl Arrived {
     /// Takes a chunk apart as far as its first run goes, and gives the buffer back.
-    fn of(chunk: Chunk, decoder: &mut Decoder) -> Self {
-        let mut arrived = Self { run: Run::default(), next: None, rest: Vec::new() };
+    fn of(chunk: Chunk, decoder: &mut Decoder, keys_max: usize) -> Self {
+        let mut arrived = Self { run: Run::of_parts(keys_max), next: None, rest: Vec::new() };
         let mut input = &chunk[..];
         arrived.fill(decoder, &mut input);
         arrived.rest = input.to_vec();
@@ -153,7 +159,7 @@ impl Arrived {
         let rest = std::mem::take(&mut self.rest);
         let mut input = &rest[..];
         while !self.run.is_empty() {
-            let commands = self.run.take();
+            let commands = self.run.take(site.keys_max());
             let closes = commands.last().is_some_and(Command::closes);
             site.carry_out(commands, &mut out).await?;
             if closes {
@@ -171,11 +177,16 @@ impl Arrived {
 }
 
 impl Site {
+    /// Most keys of a get that are read at once now.
+    fn keys_max(&self) -> usize {
+        self.parts.keys_max(now())
+    }
+
     /// Carries out a run, and puts the answers in the order of the commands. What is rare lives on the
     /// heap, so that the future of what is frequent stays small.
     async fn carry_out(&self, commands: Vec<Command>, out: &mut Answers<'_>) -> io::Result<()> {
         if let [Command { asked: Asked::Many(get, keys), answering }] = &commands[..]
-            && keys.len() > KEYS_MAX
+            && keys.len() > self.keys_max()
         {
             return Box::pin(self.answer_long_get(*get, keys, answering.clone(), out)).await;
         }
@@ -201,6 +212,7 @@ impl Site {
                 let key = operation.key.clone();
                 let countable = Countable::of(&answering, &operation.what);
                 let outcome = self.cache.apply(operation).await;
+                self.parts.note(&outcome);
                 self.census.count(|commands| commands.outcome(countable, &outcome));
                 Told::One(key, outcome)
             }
@@ -235,6 +247,7 @@ impl Site {
         let asked = keys.iter().map(|key| Operation { key: key.clone(), what: What::Get(get) });
         let outcomes = join_all(asked.map(|operation| self.cache.apply(operation))).await;
         let countable = Countable::of(answering, &What::Get(get));
+        outcomes.iter().for_each(|outcome| self.parts.note(outcome));
         self.census.count(|commands| {
             outcomes.iter().for_each(|outcome| commands.outcome(countable, outcome));
         });
@@ -249,7 +262,10 @@ impl Site {
         answering: Answering,
         out: &mut Answers<'_>,
     ) -> io::Result<()> {
-        for part in keys.chunks(KEYS_MAX) {
+        let mut keys = keys;
+        while !keys.is_empty() {
+            let (part, later) = keys.split_at(self.keys_max().min(keys.len()));
+            keys = later;
             match self.read(get, part, &answering).await {
                 Ok(outcomes) => out.put_values(&answering, part, outcomes).await?,
                 Err(failure) => {

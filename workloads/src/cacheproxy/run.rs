@@ -11,25 +11,29 @@ mod tests;
 
 use std::slice;
 
-use super::operation::{Key, What};
+use super::operation::{Key, Operation, What};
 use super::protocol::{Asked, Command};
 
 /// Most commands of a run: enough to fill a batch, few enough that all are compared with each.
 const COMMANDS_MAX: usize = 64;
 
-/// Most keys that a get asks for beside other commands: the values of more are answered a part at a
-/// time, and a part may hold the largest values that there are.
+/// Most keys that a get asks for beside other commands, where values are small: those of more are
+/// answered a part at a time.
 pub(super) const KEYS_MAX: usize = 64;
 
-/// Most keys of all commands of a run, since the values of all are held until it is answered.
-const RUN_KEYS_MAX: usize = 2 * KEYS_MAX;
+/// Parts whose values a run may hold, which are all held until it is answered: a get of as many keys
+/// as make one, and others beside it.
+const PARTS_MAX: usize = 2;
 
 /// Commands that are independent of each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Run {
     commands: Vec<Command>,
     n_changes: usize,
-    n_keys: usize,
+    /// Keys whose values are read.
+    n_read: usize,
+    /// Most keys of a part.
+    keys_max: usize,
 }
 
 /// What a command does with its keys.
@@ -44,17 +48,22 @@ enum Effect {
 }
 
 impl Run {
+    /// With parts of so many keys at most.
+    pub(super) const fn of_parts(keys_max: usize) -> Self {
+        Self { commands: Vec::new(), n_changes: 0, n_read: 0, keys_max }
+    }
+
     /// Whether this command may be carried out beside those that are here.
     pub(super) fn takes(&self, command: &Command) -> bool {
         if self.commands.is_empty() {
             return true;
         }
-        let has_room =
-            self.commands.len() < COMMANDS_MAX && self.n_keys + keys(command).len() <= RUN_KEYS_MAX;
+        let has_room = self.commands.len() < COMMANDS_MAX
+            && self.n_read + n_read(command) <= PARTS_MAX * self.keys_max;
         if !has_room || self.is_closed() {
             return false;
         }
-        match effect(command) {
+        match self.effect(command) {
             Effect::Reads if self.n_changes == 0 => true,
             Effect::Reads => !self
                 .commands
@@ -68,20 +77,26 @@ impl Run {
     /// Adds a command that [may be added](Self::takes).
     pub(super) fn push(&mut self, command: Command) {
         debug_assert!(self.takes(&command), "it depends on an earlier one");
-        self.n_keys += keys(&command).len();
-        self.n_changes += usize::from(effect(&command) == Effect::Changes);
+        self.n_read += n_read(&command);
+        self.n_changes += usize::from(self.effect(&command) == Effect::Changes);
         self.commands.push(command);
     }
 
     /// Whether nothing is carried out beside what is here.
     fn is_closed(&self) -> bool {
-        self.commands.last().is_some_and(|command| effect(command) == Effect::Everything)
+        self.commands.last().is_some_and(|command| self.effect(command) == Effect::Everything)
     }
 
-    /// Takes the commands, in their order.
-    pub(super) fn take(&mut self) -> Vec<Command> {
-        (self.n_changes, self.n_keys) = (0, 0);
-        std::mem::take(&mut self.commands)
+    fn effect(&self, command: &Command) -> Effect {
+        match &command.asked {
+            Asked::Many(_, keys) if keys.len() > self.keys_max => Effect::Everything,
+            _ => effect(command),
+        }
+    }
+
+    /// Takes the commands, in their order. Those of the next run come in parts of so many keys at most.
+    pub(super) fn take(&mut self, keys_max: usize) -> Vec<Command> {
+        std::mem::replace(self, Self::of_parts(keys_max)).commands
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -97,7 +112,6 @@ fn effect(command: &Command) -> Effect {
             What::Describe => Effect::Changes,
             What::Get(_) | What::Set(_) | What::Delete(_) | What::Count(_) => Effect::Changes,
         },
-        Asked::Many(_, keys) if keys.len() > KEYS_MAX => Effect::Everything,
         Asked::Many(get, _) if get.may_be_shared() => Effect::Reads,
         Asked::Many(..) => Effect::Changes,
         Asked::Version | Asked::Verbosity | Asked::Noop | Asked::Refused(_) => Effect::Reads,
@@ -110,6 +124,15 @@ fn keys(command: &Command) -> &[Key] {
         Asked::One(operation) => slice::from_ref(&operation.key),
         Asked::Many(_, keys) => keys,
         _ => &[],
+    }
+}
+
+/// How many keys it reads, so that their values come here.
+fn n_read(command: &Command) -> usize {
+    match &command.asked {
+        Asked::One(Operation { what: What::Get(_), .. }) => 1,
+        Asked::Many(_, keys) => keys.len(),
+        _ => 0,
     }
 }
 

@@ -4,7 +4,7 @@
 //! are carried out in random order on one store, and one by one on another.
 
 use super::*;
-use crate::cacheproxy::operation::{Counted, Description, Entry, Operation, Outcome};
+use crate::cacheproxy::operation::{Counted, Description, Entry, Outcome};
 use crate::cacheproxy::protocol::{Decoder, Limits};
 use crate::cacheproxy::store::{Now, Options, Store};
 
@@ -22,14 +22,18 @@ fn commands(bytes: &[u8]) -> Vec<Command> {
 
 /// As many commands from the front as make one run.
 fn n_together(bytes: &[u8]) -> usize {
-    let mut run = Run::default();
+    n_in_parts(KEYS_MAX, bytes)
+}
+
+fn n_in_parts(keys_max: usize, bytes: &[u8]) -> usize {
+    let mut run = Run::of_parts(keys_max);
     for command in commands(bytes) {
         if !run.takes(&command) {
             break;
         }
         run.push(command);
     }
-    run.take().len()
+    run.take(KEYS_MAX).len()
 }
 
 #[test]
@@ -72,12 +76,25 @@ fn a_run_is_bounded_and_a_long_get_is_one_by_itself() {
 }
 
 #[test]
+fn a_run_reads_no_more_keys_than_two_parts_have() {
+    let check = |keys_max, bytes: &str, n_wanted| {
+        assert_eq!(n_in_parts(keys_max, bytes.as_bytes()), n_wanted, "{keys_max} {bytes:?}");
+    };
+    check(1, "get a\r\nmg b v\r\nget c\r\n", 2);
+    check(1, "get a b\r\nget c\r\n", 1);
+    check(4, "get a\r\nget a b c d e\r\n", 1);
+    check(4, "get a b c d\r\nget a b c\r\nget a\r\nget b\r\n", 3);
+    // What reads no value is as it was.
+    check(1, "get a\r\nset b 0 0 1\r\nx\r\ndelete c\r\nincr d 1\r\nmn\r\nget e\r\nget f\r\n", 6);
+}
+
+#[test]
 fn a_run_that_is_taken_leaves_nothing_to_depend_on() {
     let [set, get] = [commands(b"set a 0 0 1\r\nx\r\n"), commands(b"get a\r\n")];
-    let mut run = Run::default();
+    let mut run = Run::of_parts(KEYS_MAX);
     run.push(set[0].clone());
     assert!(!run.takes(&get[0]));
-    assert_eq!(run.take().len(), 1);
+    assert_eq!(run.take(KEYS_MAX).len(), 1);
     assert!(run.is_empty() && run.takes(&get[0]));
 }
 
@@ -171,12 +188,12 @@ fn run(seed: u64, takes: Takes) -> Result<usize, String> {
     let (mut now, mut n_beside) = (NOW, 0);
     let mut coming = random_commands(&mut rng).into_iter().peekable();
     while coming.peek().is_some() {
-        let mut together = Run::default();
+        let mut together = Run::of_parts(KEYS_MAX);
         while let Some(command) = coming.next_if(|command| takes(&together, command)) {
             together.n_changes += usize::from(effect(&command) == Effect::Changes);
             together.commands.push(command);
         }
-        let commands = together.take();
+        let commands = together.take(KEYS_MAX);
         n_beside += commands.len() - 1;
         now = Now(now.0 + rng.u32(..3));
         let wanted: Vec<_> = commands.iter().map(|c| carry_out(&mut in_order, now, c)).collect();
