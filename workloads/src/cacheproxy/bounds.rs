@@ -30,7 +30,8 @@ const ROOM: Duration = Duration::from_secs(5);
 pub(super) fn owned_options(run_within: Duration) -> StageOptions {
     let mut options = StageOptions::default();
     options.run_max = options.run_max.max(run_within);
-    // Before it is in a batch, a call may wait for another that takes as long.
+    // Its batch gives a call up, not the call itself, whatever it has waited for before: a shard that is
+    // busy, not another batch.
     options.call_max = options.call_max.max(run_within * 2);
     options.placement = Placement::Owner;
     options.permits = BATCHES_MAX;

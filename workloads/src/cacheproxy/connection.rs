@@ -13,9 +13,9 @@
 //! - what it has said: a chunk, the commands of one run with the values that they store, 64 KiB that are
 //!   received meanwhile, and of half a command up to `value_bytes_max`;
 //! - the values of a part of a long get, up to 4 MiB, or of one run, up to twice that; one value where it
-//!   is larger. That is reckoned by the largest value lately read on this shard (`parts.rs`): a part whose
-//!   values turn out to be larger than all before takes up to 64 of them, once. Those of the embedded
-//!   store are shared with it, and count beyond its `bytes_max` only when it has let go of them;
+//!   is larger. That is reckoned by the largest value lately read on this shard (`parts.rs`): what was
+//!   asked before such a value was read takes up to 64 of them, and up to 128 in a run. Those of the
+//!   embedded store are shared with it, and count beyond its `bytes_max` when it has let go of them;
 //! - their answers in bytes: two pieces that are copied, one queued and one being made, each of 64 KiB
 //!   and a value that is shorter than that, behind 64 KiB that were queued before. A longer value is not
 //!   copied: it leaves as it is shared. No further value is put into bytes before there is room.
