@@ -15,9 +15,10 @@
 //! [`Policy::Bulk`] is for those who write much that nobody reads soon: nothing new comes into the
 //! upper tier, and what is there is kept right.
 //!
-//! Nobody reads an older value than was acknowledged before, and nobody waits for another's operation:
-//! each tier does those of one key in the order of their calls, so what two tiers need beside that is
-//! to know who came between (`ledger.rs`). From before its item is changed below until its copy is
+//! Nobody reads an older value than was acknowledged before, and nobody waits here for another's
+//! operation. A tier may let him wait, as one that keeps values in pieces does. Each tier does what
+//! changes a key in the order of the calls, and reads may overtake; so what two tiers need beside that
+//! is to know who came between (`ledger.rs`). From before its item is changed below until its copy is
 //! right, a key is *doubted*: reads pass by the copy above. Of equal reads that miss it one makes the
 //! copy, unless a write has begun since.
 //!

@@ -1,8 +1,9 @@
 //! Who is at work on which key, and so which copies may be read, made or made right. Pure.
 //!
-//! Nobody waits for anybody: operations on one key are under way side by side, and each tier does those
-//! of one key in the order in which it was asked. What one of them may do when it is answered depends on
-//! who came meanwhile, and that stands here.
+//! Operations on one key are under way side by side: nobody is held back here, whether or not a tier
+//! lets him wait. Each tier does what changes a key in the order in which it was asked, and nothing more
+//! is relied on: reads may overtake changes and each other. What an operation may do when it is answered
+//! depends on who came meanwhile, and that stands here.
 //!
 //! ```text
 //!   write ─ begin_write ─▶ below ─ end_write ─┬─ others are below ────────────────────▶ told
