@@ -120,6 +120,14 @@ fn plain_get(key: &Key) -> Operation {
     Operation { key: key.clone(), what: What::Get(Get::PLAIN) }
 }
 
+/// Says of a flush what the cache says on every shard.
+async fn flush(tiers: &Tiers, delay: ExpTime) -> Result<(), Failure> {
+    tiers.flush_begins(delay);
+    let flushed = tiers.lower.flush_all(delay).await;
+    tiers.flush_begins(delay);
+    flushed
+}
+
 impl Tiers {
     /// As a batch does it.
     async fn ask(&self, operation: &Operation) -> Outcome {

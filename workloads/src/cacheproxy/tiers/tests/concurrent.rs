@@ -27,6 +27,8 @@ struct Trial {
     lower_failing_per_mille: u16,
     /// How often the upper tier is passed by, as if there were too many doubts.
     passed_by_per_mille: u16,
+    /// How often a client flushes the lower tier.
+    flushed_per_mille: u16,
     /// How often a caller is dropped instead of being polled.
     dropped_per_mille: u16,
     planted: Planted,
@@ -39,6 +41,7 @@ const QUIET: Trial = Trial {
     upper_failing_per_mille: 0,
     lower_failing_per_mille: 0,
     passed_by_per_mille: 0,
+    flushed_per_mille: 0,
     dropped_per_mille: 0,
     planted: Planted::Nothing,
 };
@@ -50,6 +53,8 @@ const TROUBLED: Trial = Trial {
     dropped_per_mille: 20,
     ..QUIET
 };
+
+const FLUSHED: Trial = Trial { flushed_per_mille: 5, ..QUIET };
 
 /// A poll's number: the time of these tests.
 type Moment = u32;
@@ -128,6 +133,12 @@ struct Call<'a> {
     write_idx: Option<usize>,
 }
 
+/// A client's flush that is under way, and which write of each key it is.
+struct Flush<'a> {
+    future: Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>,
+    write_idx: [usize; N_KEYS],
+}
+
 /// Everybody, at one moment.
 struct Field<'a> {
     tiers: &'a Tiers,
@@ -137,6 +148,7 @@ struct Field<'a> {
     calls: [Option<Call<'a>>; N_CALLERS],
     /// What ends doubts.
     working_off: Option<Pin<Box<dyn Future<Output = ()> + 'a>>>,
+    flushing: Option<Flush<'a>>,
     histories: [History; N_KEYS],
     n_dropped: u32,
 }
@@ -150,6 +162,7 @@ impl<'a> Field<'a> {
             now: 0,
             calls: Default::default(),
             working_off: None,
+            flushing: None,
             histories: std::array::from_fn(|_| History::new()),
             n_dropped: 0,
         }
@@ -163,6 +176,7 @@ impl<'a> Field<'a> {
         }
         let caller = self.rng.usize(..=N_CALLERS);
         if caller == N_CALLERS {
+            self.go_on_flushing();
             self.work_off();
             return;
         }
@@ -188,6 +202,41 @@ impl<'a> Field<'a> {
         }
         if step.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             self.working_off = Some(step);
+        }
+    }
+
+    /// Begins a client's flush, unless one is under way.
+    fn begin_flush(&mut self) {
+        if self.flushing.is_some() {
+            return;
+        }
+        self.now += 1;
+        let (tiers, began) = (self.tiers, self.now);
+        let write_idx = self.histories.each_mut().map(|history| {
+            let write = Write { value: None, began, over_by: NEVER, in_force_by: NEVER };
+            history.writes.push(write);
+            history.writes.len() - 1
+        });
+        let future = Box::pin(async move { flush(tiers, ExpTime(0)).await });
+        self.flushing = Some(Flush { future, write_idx });
+    }
+
+    fn go_on_flushing(&mut self) {
+        let Some(mut flush) = self.flushing.take() else { return };
+        let Poll::Ready(flushed) =
+            flush.future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        else {
+            self.flushing = Some(flush);
+            return;
+        };
+        for (history, idx) in self.histories.iter_mut().zip(flush.write_idx) {
+            let write = &mut history.writes[idx];
+            match flushed {
+                Ok(()) => (write.over_by, write.in_force_by) = (self.now, self.now),
+                // It may be done yet.
+                Err(Failure::Unanswered) => {}
+                Err(_) => write.over_by = self.now,
+            }
         }
     }
 
@@ -269,6 +318,7 @@ impl<'a> Field<'a> {
     fn finish(&mut self) {
         for _ in 0..ROUNDS_MAX {
             self.now += 1;
+            self.go_on_flushing();
             self.work_off();
             for caller in 0..N_CALLERS {
                 if let Some(call) = self.calls[caller].take() {
@@ -277,6 +327,7 @@ impl<'a> Field<'a> {
             }
         }
         assert!(self.calls.iter().all(Option::is_none), "somebody waits for ever");
+        assert!(self.flushing.is_none(), "a flush has no end");
         self.working_off = None;
     }
 }
@@ -306,6 +357,9 @@ async fn run(seed: u64, trial: Trial) -> Result<(), String> {
         if field.rng.u8(..20) == 0 {
             sleep(Duration::from_millis(field.rng.u64(..200))).await;
         }
+        if trial.flushed_per_mille > 0 {
+            flush_now_and_then(&mut field).await;
+        }
         field.step();
     }
     fail(&tiers.upper, 0);
@@ -320,6 +374,19 @@ async fn run(seed: u64, trial: Trial) -> Result<(), String> {
     }
     drop(field);
     nobody_is_in_the_way(&tiers, clock).await
+}
+
+/// Begins a flush, or lets time go by in which the upper tier may be flushed for one.
+async fn flush_now_and_then(field: &mut Field<'_>) {
+    match field.rng.u16(..1_000) {
+        drawn if drawn < field.trial.flushed_per_mille => {
+            // A store takes what is as old as a flush for newer.
+            sleep(Duration::from_secs(2)).await;
+            field.begin_flush();
+        }
+        drawn if drawn < 10 * field.trial.flushed_per_mille => sleep(GRACE).await,
+        _ => {}
+    }
 }
 
 /// With all tiers there and nobody else no doubt is left, and every copy is right.
@@ -372,6 +439,11 @@ fn an_upper_tier_that_was_passed_by_has_no_old_copy() {
 }
 
 #[test]
+fn a_clients_flush_leaves_no_old_copy() {
+    check(Trial { dropped_per_mille: 10, ..FLUSHED });
+}
+
+#[test]
 fn every_planted_fault_is_found() {
     let is_found =
         |trial| (0..20).any(|seed| on_a_shard(seed, async move || run(seed, trial).await).is_err());
@@ -379,7 +451,10 @@ fn every_planted_fault_is_found() {
         assert!(is_found(Trial { planted, ..QUIET }), "{planted:?} with tiers that answer");
     }
     let passed_by = Trial { passed_by_per_mille: 2, ..QUIET };
-    assert!(is_found(Trial { planted: NO_FLUSH, ..passed_by }), "without the flush");
+    for trial in [passed_by, FLUSHED] {
+        let trial = Trial { planted: NO_FLUSH, ..trial };
+        assert!(is_found(trial), "without the flush above: {trial:?}");
+    }
     for planted in [NO_DOUBTS, Planted::NoGrace] {
         assert!(is_found(Trial { planted, ..TROUBLED }), "{planted:?} with tiers that fail");
     }

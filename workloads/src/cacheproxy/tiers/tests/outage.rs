@@ -176,14 +176,6 @@ fn a_flush_below_leaves_no_copy_to_be_read_at_once_or_when_it_is_due() {
     });
 }
 
-/// Says of a flush what the cache says on every shard.
-async fn flush(tiers: &Tiers, delay: ExpTime) -> Result<(), Failure> {
-    tiers.flush_begins(delay);
-    let flushed = tiers.lower.flush_all(delay).await;
-    tiers.flush_begins(delay);
-    flushed
-}
-
 fn above_scripted() -> (Tiers, Clock) {
     let clock = Clock::set();
     let upper = Tier::embedded(store(ITEM_BYTES_MAX), clock);
