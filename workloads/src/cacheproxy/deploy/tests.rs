@@ -6,6 +6,7 @@
 //! random bytes; what it reads is held against the commands carried out one by one on one store.
 
 mod hung;
+mod stopping;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -211,6 +212,22 @@ fn await_reply<T>(sim: &mut Simulation, reply: &Reply<T>) -> T {
     taken.expect("it has ended").unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// What comes of a client of the service that connects from the other shard. A stop waits for it.
+fn client<T, F>(
+    sim: &mut Simulation,
+    address: Address,
+    client: impl FnOnce(Connection) -> F + Send + 'static,
+) -> Reply<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let connected = move || async move {
+        client(Connection::connect(&address, ConnectOptions::default()).await.unwrap()).await
+    };
+    sim.handle().submit(1, RequestOptions::default().also_draining(), connected).unwrap()
+}
+
 const fn millis(ms: u32) -> Duration {
     Duration::from_millis(ms as u64)
 }
@@ -261,133 +278,6 @@ fn commands_in_random_pieces_are_answered_once_and_in_order_as_a_store_answers()
     }
 }
 
-#[test]
-fn a_stop_answers_what_was_asked_and_closes_who_is_silent_within_a_command() {
-    let (mut sim, address) = serving(1, Limits::default());
-    let asking =
-        sim.handle().submit(1, RequestOptions::default().also_draining(), move || async move {
-            let connection =
-                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
-            connection.write(b"set a 0 0 1\r\nx\r\nget a\r\nget ".to_vec()).await.unwrap();
-            read(&connection, usize::MAX).await
-        });
-    let asking = asking.unwrap();
-    // A command may be on its way: nobody is closed before there is a stop.
-    assert!(!sim.run_until(50_000, |_sim| false));
-    assert!(asking.try_take().is_none());
-    sim.enter_phase(Phase::Draining);
-    assert_eq!(await_reply(&mut sim, &asking), b"STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n");
-}
-
-#[test]
-fn a_stop_hears_a_command_that_has_begun_to_its_end() {
-    let limits = Limits::default();
-    let (mut sim, address) = serving(1, limits);
-    let asking =
-        sim.handle().submit(1, RequestOptions::default().also_draining(), move || async move {
-            let connection =
-                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
-            connection.write(b"set a 0 0 5\r\nhe".to_vec()).await.unwrap();
-            draining().await;
-            for part in ["l", "l", "o\r\n"] {
-                sleep(millis(limits.last_word_ms) * 3).await;
-                connection.write(part.as_bytes().to_vec()).await.unwrap();
-            }
-            read(&connection, usize::MAX).await
-        });
-    let asking = asking.unwrap();
-    assert!(!sim.run_until(50_000, |_sim| false));
-    sim.enter_phase(Phase::Draining);
-    assert_eq!(await_reply(&mut sim, &asking), b"STORED\r\n");
-}
-
-#[test]
-fn a_stop_waits_for_a_last_word_after_each_answer_and_not_for_ever() {
-    let limits = Limits::default();
-    let (mut sim, address) = serving(1, limits);
-    let asking =
-        sim.handle().submit(1, RequestOptions::default().also_draining(), move || async move {
-            let connection =
-                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
-            draining().await;
-            let stop_began = now();
-            let mut n_answers = 0_u32;
-            loop {
-                sleep(millis(limits.last_word_ms) * 4 / 5).await;
-                let wrote = connection.write(b"get a\r\n".to_vec()).await;
-                if wrote.is_err() || read(&connection, b"END\r\n".len()).await.is_empty() {
-                    return (n_answers, now().since(stop_began));
-                }
-                n_answers += 1;
-            }
-        });
-    let asking = asking.unwrap();
-    assert!(!sim.run_until(50_000, |_sim| false));
-    sim.enter_phase(Phase::Draining);
-    let (n_answers, heard_for) = await_reply(&mut sim, &asking);
-    assert_eq!(n_answers, limits.drain_ms / (limits.last_word_ms * 4 / 5));
-    assert!(heard_for <= limits.drain_within(), "{heard_for:?}");
-}
-
-/// There is always something of its to be read, so no time passes in which a stop would be heard.
-#[test]
-fn a_stop_ends_for_a_client_that_never_pauses() {
-    let limits = Limits { drain_ms: 50, ..Limits::default() };
-    let (mut sim, address) = serving(1, limits);
-    let asking =
-        sim.handle().submit(1, RequestOptions::default().also_draining(), move || async move {
-            let connection =
-                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
-            let says = async {
-                while connection.write(b"get a\r\n".repeat(2_000)).await.is_ok() {}
-                std::future::pending::<()>().await;
-            };
-            let hears = async { while let Ok(Some(_)) = connection.read().await {} };
-            or(says, hears).await;
-            now().since(draining_since().expect("nobody else ends it"))
-        });
-    let asking = asking.unwrap();
-    assert!(!sim.run_until(2_000, |_sim| false));
-    sim.enter_phase(Phase::Draining);
-    let heard_for = await_reply(&mut sim, &asking);
-    assert!(heard_for < limits.drain_within(), "{heard_for:?}");
-}
-
-/// The time of a stop is the same for all, whatever they were doing when it began.
-#[test]
-fn a_stop_is_not_longer_for_who_takes_in_answers_when_it_begins() {
-    const VALUE_BYTES: usize = 60_000;
-    const N_GETS: usize = 30;
-    let limits = Limits { drain_ms: 1_000, ..Limits::default() };
-    let (mut sim, address) = serving(1, limits);
-    let asking =
-        sim.handle().submit(1, RequestOptions::default().also_draining(), move || async move {
-            let connection =
-                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
-            let head = format!("set a 0 0 {VALUE_BYTES}\r\n");
-            let set = [head.as_bytes(), &[b'x'; VALUE_BYTES], b"\r\n"].concat();
-            connection.write(set).await.unwrap();
-            connection.write(b"get a\r\n".repeat(N_GETS)).await.unwrap();
-            draining().await;
-            sleep(millis(limits.drain_ms) * 4 / 5).await;
-            let answer_bytes =
-                format!("VALUE a 0 {VALUE_BYTES}\r\n\r\nEND\r\n").len() + VALUE_BYTES;
-            read(&connection, b"STORED\r\n".len() + N_GETS * answer_bytes).await;
-            while connection.write(b"mn\r\n".to_vec()).await.is_ok()
-                && !read(&connection, b"MN\r\n".len()).await.is_empty()
-            {
-                sleep(millis(limits.last_word_ms) / 2).await;
-            }
-            now().since(draining_since().expect("it has begun"))
-        });
-    let asking = asking.unwrap();
-    assert!(!sim.run_until(50_000, |_sim| false));
-    sim.enter_phase(Phase::Draining);
-    let heard_for = await_reply(&mut sim, &asking);
-    let most = millis(limits.drain_ms + limits.last_word_ms);
-    assert!(heard_for < most, "{heard_for:?}");
-}
-
 /// Nobody is idle who still takes in answers, however slowly; whoever is silent then is.
 #[test]
 fn a_slow_reader_is_not_idle_before_it_has_all_answers() {
@@ -395,8 +285,7 @@ fn a_slow_reader_is_not_idle_before_it_has_all_answers() {
     const N_GETS: usize = 30;
     let limits = Limits { idle_ms: 50, ..Limits::default() };
     let (mut sim, address) = serving(1, limits);
-    let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
-        let connection = Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+    let asking = client(&mut sim, address, move |connection| async move {
         let head = format!("set a 0 0 {VALUE_BYTES}\r\n");
         let set = [head.as_bytes(), &[b'x'; VALUE_BYTES], b"\r\n"].concat();
         connection.write(set).await.unwrap();
@@ -410,7 +299,7 @@ fn a_slow_reader_is_not_idle_before_it_has_all_answers() {
     });
     let answer_bytes = format!("VALUE a 0 {VALUE_BYTES}\r\n\r\nEND\r\n").len() + VALUE_BYTES;
     let n_wanted = b"STORED\r\n".len() + N_GETS * answer_bytes;
-    assert_eq!(await_reply(&mut sim, &asking.unwrap()), n_wanted);
+    assert_eq!(await_reply(&mut sim, &asking), n_wanted);
 }
 
 #[test]
@@ -418,14 +307,12 @@ fn silence_between_and_within_commands_is_cut() {
     for begun in [&b"mn\r\n"[..], b"mn\r\nget", b"mn\r\nset a 0 0 9\r\nx", b"mn\r\n\x80\x01"] {
         let limits = Limits { idle_ms: 50, ..Limits::default() };
         let (mut sim, address) = serving(1, limits);
-        let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
-            let connection =
-                Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+        let asking = client(&mut sim, address, move |connection| async move {
             let connected_at = now();
             connection.write(begun.to_vec()).await.unwrap();
             (read(&connection, usize::MAX).await, now().since(connected_at))
         });
-        let (told, lived_for) = await_reply(&mut sim, &asking.unwrap());
+        let (told, lived_for) = await_reply(&mut sim, &asking);
         assert_eq!(told, b"MN\r\n");
         assert!(lived_for < millis(limits.idle_ms) * 2, "{lived_for:?}");
     }
@@ -440,8 +327,7 @@ fn a_client_that_does_not_read_is_cut_off_before_it_has_all_answers() {
     let limits = Limits { write_ms: 50, ..Limits::default() };
     let write_within = Duration::from_millis(limits.write_ms.into());
     let (mut sim, address) = serving(1, limits);
-    let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
-        let connection = Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+    let asking = client(&mut sim, address, move |connection| async move {
         let head = format!("set a 0 0 {VALUE_BYTES}\r\n");
         let set = [head.as_bytes(), &[b'x'; VALUE_BYTES], b"\r\n"].concat();
         connection.write(set).await.unwrap();
@@ -449,7 +335,7 @@ fn a_client_that_does_not_read_is_cut_off_before_it_has_all_answers() {
         sleep(write_within * 3).await;
         read(&connection, usize::MAX).await.len()
     });
-    let n_read = await_reply(&mut sim, &asking.unwrap());
+    let n_read = await_reply(&mut sim, &asking);
     assert!(n_read < N_GETS * VALUE_BYTES / 10, "{n_read} bytes were read");
 }
 
@@ -458,15 +344,14 @@ fn a_client_that_does_not_read_is_cut_off_before_it_has_all_answers() {
 fn what_has_expired_is_returned_on_every_shard() {
     const N_KEYS: u32 = 50;
     let (mut sim, address) = serving(1, Limits::default());
-    let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
-        let connection = Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+    let asking = client(&mut sim, address, move |connection| async move {
         let sets = (0..N_KEYS).map(|n| format!("set k{n} 0 1 1 noreply\r\nx\r\n"));
         connection.write(sets.collect::<String>()).await.unwrap();
         sleep(Duration::from_secs(10)).await;
         connection.write(b"stats\r\n".to_vec()).await.unwrap();
         read(&connection, 500).await
     });
-    let told = String::from_utf8(await_reply(&mut sim, &asking.unwrap())).unwrap();
+    let told = String::from_utf8(await_reply(&mut sim, &asking)).unwrap();
     assert!(
         told.contains("STAT total_items 50\r\n") && told.contains("STAT curr_items 0\r\n"),
         "{told}"
@@ -481,8 +366,7 @@ fn two_tiers_are_put_right_on_every_shard() {
     let embedded = || TierPlan::Embedded(Embedded::default());
     let plan = Plan { upper: embedded(), lower: Some((embedded(), Policy::Fill)) };
     let (mut sim, address) = serving_tiers(1, Limits::default(), plan);
-    let asking = sim.handle().submit(1, RequestOptions::default(), move || async move {
-        let connection = Connection::connect(&address, ConnectOptions::default()).await.unwrap();
+    let asking = client(&mut sim, address, move |connection| async move {
         let sets: String =
             (0..N_KEYS).map(|n| format!("set k{n} 0 0 1 noreply\r\nx\r\n")).collect();
         connection.write(format!("{sets}flush_all\r\nget k0 k1 k2\r\n")).await.unwrap();
@@ -492,7 +376,7 @@ fn two_tiers_are_put_right_on_every_shard() {
         connection.write(format!("{sets}stats\r\n")).await.unwrap();
         read(&connection, 500).await
     });
-    let told = String::from_utf8(await_reply(&mut sim, &asking.unwrap())).unwrap();
+    let told = String::from_utf8(await_reply(&mut sim, &asking)).unwrap();
     // Twice in each tier.
     let n_items = format!("STAT total_items {}\r\n", 4 * N_KEYS);
     assert!(told.contains(&n_items), "{told}");
